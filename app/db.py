@@ -1,0 +1,77 @@
+"""The database as the application holds it: one engine, a session for people, transactions for the pipeline."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flask import Flask, current_app
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+APPLICATION_NAME = "retention"
+
+
+class Database:
+    """`db` of the shell: `db.session` for questions, `db.engine` for the rest. Needs an application context."""
+
+    def init_app(self, app: Flask, url: str) -> None:
+        """Give the application its engine and session. Nothing connects before it is used."""
+        engine = create_engine(
+            url,
+            # A step uses two connections: its own, and one for the commits that must outlive it.
+            pool_size=2,
+            max_overflow=8,
+            pool_pre_ping=True,
+            hide_parameters=True,  # bound values are personal data: never in an error, so never in a log
+            connect_args={"application_name": APPLICATION_NAME, "connect_timeout": 10},
+        )
+        app.extensions["db.engine"] = engine
+        app.extensions["db.session"] = scoped_session(sessionmaker(engine))
+        app.teardown_appcontext(self._close_session)
+
+    @property
+    def engine(self) -> Engine:
+        return current_app.extensions["db.engine"]
+
+    @property
+    def session(self) -> "scoped_session[Session]":
+        return current_app.extensions["db.session"]
+
+    @staticmethod
+    def _close_session(_error: BaseException | None) -> None:
+        current_app.extensions["db.session"].remove()
+
+    @contextmanager
+    def transaction(
+        self, *, statement_seconds: float = 30, lock_seconds: float = 5, read_only: bool = False
+    ) -> Iterator[Connection]:
+        """A transaction of the pipeline's own, with its time-outs; committed at the end, rolled back on an error.
+
+        The time-outs are `SET LOCAL`, so that they also hold behind a proxy that pools by transaction. The
+        idle time-out stays above the statement's, so that a step that waits for S3 within its budget is not cut.
+        """
+        with self.engine.begin() as connection:
+            connection.execute(SET_LOCAL, _milliseconds(statement_seconds, lock_seconds))
+            if read_only:
+                connection.execute(text("SET TRANSACTION READ ONLY"))
+            yield connection
+
+
+SET_LOCAL = text(
+    """
+    SELECT set_config('statement_timeout', :statement, true),
+           set_config('lock_timeout', :lock, true),
+           set_config('idle_in_transaction_session_timeout', :idle, true)
+    """
+)
+
+
+def _milliseconds(statement_seconds: float, lock_seconds: float) -> dict[str, Any]:
+    return {
+        "statement": str(int(statement_seconds * 1000)),
+        "lock": str(int(lock_seconds * 1000)),
+        "idle": str(int(statement_seconds * 1500)),
+    }
+
+
+db = Database()

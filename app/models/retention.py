@@ -1,0 +1,236 @@
+"""The pipeline's own tables, in the schema `retention`. No personal data, no foreign key to
+the platform's tables and none of its types: those differ between platforms.
+
+Timestamps here are `timestamp with time zone`.
+"""
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import RETENTION_SCHEMA, Base
+
+Instant = DateTime(timezone=True)
+STAGES = ("real", "test", "deferred")
+CHAIN_STATES = ("waiting", "resting", "ended")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class Run(Base):
+    """Everything that one night starts, by hand or by beat. The night is the local date on which it starts."""
+
+    __tablename__ = "runs"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    night: Mapped[date] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class RunType(Base):
+    """A type within a run: whether its services have been given their chains."""
+
+    __tablename__ = "run_types"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    night: Mapped[date] = mapped_column(ForeignKey(f"{RETENTION_SCHEMA}.runs.night"), primary_key=True)
+    notification_type: Mapped[str] = mapped_column(primary_key=True)
+    sent_at: Mapped[datetime] = mapped_column(Instant)
+    fanned_out_at: Mapped[datetime | None] = mapped_column(Instant)
+    services: Mapped[int | None]
+    rows_without_service: Mapped[int | None]
+
+
+class Chain(Base):
+    """A task and its successors, for one service, type, stage and slice. This row is the truth; messages wake it.
+
+    `step` counts the steps done. `due_at` is the earliest time of the next one. `sent_at` is when a wake-up was
+    last sent. `attempts` counts the leases taken at this step, `setbacks` the steps in a row that got nowhere.
+    `lower_bound` is the largest created_at of the last step: below it, index entries are dead.
+    """
+
+    __tablename__ = "chains"
+    __table_args__ = (
+        UniqueConstraint(
+            "night", "notification_type", "service_id", "cutoff", "stage", "slice", name="chains_identity_key"
+        ),
+        _one_of("stage", STAGES),
+        _one_of("state", CHAIN_STATES),
+        Index("ix_chains_due_at", "due_at", postgresql_where=text("state = 'waiting'")),
+        Index("ix_chains_reason", "reason", postgresql_where=text("state = 'resting'")),
+        Index("ix_chains_service_id", "service_id"),
+        {"schema": RETENTION_SCHEMA},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    night: Mapped[date] = mapped_column(ForeignKey(f"{RETENTION_SCHEMA}.runs.night"))
+    notification_type: Mapped[str]
+    service_id: Mapped[UUID]
+    cutoff: Mapped[datetime] = mapped_column(Instant)
+    stage: Mapped[str]
+    slice: Mapped[int] = mapped_column(default=0, server_default="0")
+    slice_from: Mapped[datetime | None] = mapped_column(Instant)
+    slice_before: Mapped[datetime | None] = mapped_column(Instant)
+    step: Mapped[int] = mapped_column(default=0, server_default="0")
+    lower_bound: Mapped[datetime | None] = mapped_column(Instant)
+    rows_per_step: Mapped[int | None]
+    state: Mapped[str] = mapped_column(default="waiting", server_default="waiting")
+    reason: Mapped[str | None]
+    due_at: Mapped[datetime] = mapped_column(Instant)
+    sent_at: Mapped[datetime | None] = mapped_column(Instant)
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    setbacks: Mapped[int] = mapped_column(default=0, server_default="0")
+    lease_token: Mapped[UUID | None]
+    lease_holder: Mapped[str | None]
+    lease_until: Mapped[datetime | None] = mapped_column(Instant)
+    last_error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class Step(Base):
+    """What one step did. `moved` rows went to history; `deleted` test rows went for good."""
+
+    __tablename__ = "steps"
+    __table_args__ = (
+        Index("ix_steps_night", "night", "notification_type"),
+        Index("ix_steps_service_id", "service_id", "started_at"),
+        Index("ix_steps_started_at", "started_at"),
+        {"schema": RETENTION_SCHEMA},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    night: Mapped[date]
+    chain_id: Mapped[int | None] = mapped_column(BigInteger)
+    task_id: Mapped[str | None]
+    notification_type: Mapped[str]
+    service_id: Mapped[UUID]
+    cutoff: Mapped[datetime] = mapped_column(Instant)
+    stage: Mapped[str]
+    slice: Mapped[int]
+    step: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(Instant)
+    seconds: Mapped[float]
+    outcome: Mapped[str]
+    chosen: Mapped[int]
+    moved: Mapped[int]
+    deleted: Mapped[int]
+    files_deleted: Mapped[int]
+    without_file: Mapped[int]
+    deferred: Mapped[int]
+    not_final: Mapped[int | None]
+    min_created_at: Mapped[datetime | None] = mapped_column(Instant)
+    max_created_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class LetterLook(Base):
+    """How many letters a step looked for in a bucket, and how many of them had no file."""
+
+    __tablename__ = "letter_looks"
+    __table_args__ = (Index("ix_letter_looks_night", "night", "bucket"), {"schema": RETENTION_SCHEMA})
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    night: Mapped[date]
+    bucket: Mapped[str]
+    looked: Mapped[int]
+    missing: Mapped[int]
+
+
+class AcceptedMissing(Base):
+    """An operator's word that, in this run and bucket, many letters without a file are right."""
+
+    __tablename__ = "accepted_missing"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    night: Mapped[date] = mapped_column(primary_key=True)
+    bucket: Mapped[str] = mapped_column(primary_key=True)
+    accepted_at: Mapped[datetime] = mapped_column(Instant)
+    accepted_by: Mapped[str]
+
+
+class Intent(Base):
+    """Written ahead, in a commit of its own: the files of these letters are about to be deleted.
+
+    While it stands, a letter in its range that has no file is one whose worker was killed, not one that was
+    looked for in the wrong place. The step's own commit takes it away.
+    """
+
+    __tablename__ = "intents"
+    __table_args__ = (Index("ix_intents_service_id", "service_id", "kind"), {"schema": RETENTION_SCHEMA})
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    chain_id: Mapped[int | None] = mapped_column(BigInteger)
+    step: Mapped[int | None]
+    service_id: Mapped[UUID]
+    kind: Mapped[str]
+    from_created_at: Mapped[datetime] = mapped_column(Instant)
+    to_created_at: Mapped[datetime] = mapped_column(Instant)
+    written_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class DeferredLetter(Base):
+    """A letter held back because its file could not be deleted, until its next attempt."""
+
+    __tablename__ = "deferred_letters"
+    __table_args__ = (
+        Index("ix_deferred_letters_service_id", "service_id", "next_attempt_at"),
+        Index("ix_deferred_letters_next_attempt_at", "next_attempt_at"),
+        {"schema": RETENTION_SCHEMA},
+    )
+
+    notification_id: Mapped[UUID] = mapped_column(primary_key=True)
+    service_id: Mapped[UUID]
+    kind: Mapped[str]
+    cutoff: Mapped[datetime] = mapped_column(Instant)
+    reason: Mapped[str]
+    attempts: Mapped[int]
+    first_failed_at: Mapped[datetime] = mapped_column(Instant)
+    last_failed_at: Mapped[datetime] = mapped_column(Instant)
+    next_attempt_at: Mapped[datetime] = mapped_column(Instant)
+    needs_person: Mapped[bool]
+
+
+class DeferredBucket(Base):
+    """A bucket that is missing or refuses everything: one record for all of a service's letters in it."""
+
+    __tablename__ = "deferred_buckets"
+    __table_args__ = (
+        Index("ix_deferred_buckets_next_attempt_at", "next_attempt_at"),
+        {"schema": RETENTION_SCHEMA},
+    )
+
+    service_id: Mapped[UUID] = mapped_column(primary_key=True)
+    bucket: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    cutoff: Mapped[datetime] = mapped_column(Instant)
+    reason: Mapped[str]
+    attempts: Mapped[int]
+    first_failed_at: Mapped[datetime] = mapped_column(Instant)
+    last_failed_at: Mapped[datetime] = mapped_column(Instant)
+    next_attempt_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Hold(Base):
+    """Nothing of this service is deleted while the row stands; the scope `pipeline` pauses everything."""
+
+    __tablename__ = "holds"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    placed_by: Mapped[str]
+    placed_at: Mapped[datetime] = mapped_column(Instant)

@@ -1,0 +1,56 @@
+"""Alembic's environment: each migration in a transaction of its own, with lock and statement time-outs.
+
+A migration that has to wait for a lock makes every query behind it wait too, so it gives up after
+LOCK_TIMEOUT and is started again when the table is quiet.
+"""
+
+import os
+
+from alembic import context
+from sqlalchemy import create_engine, pool, text
+
+from app.config import database_url
+from app.models import RETENTION_SCHEMA, Base
+
+LOCK_TIMEOUT = "5s"
+STATEMENT_TIMEOUT = "15min"
+
+
+def _url() -> str:
+    return context.config.get_main_option("sqlalchemy.url") or database_url(
+        os.environ.get("DATABASE_URL", "")
+    )
+
+
+def _ours(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "schema" or name in (None, RETENTION_SCHEMA)
+
+
+def run() -> None:
+    """Run what the command asked for, against DATABASE_URL or the URL that the caller configured."""
+    options = {
+        "target_metadata": Base.metadata,
+        "include_schemas": True,
+        "include_name": _ours,
+        "compare_type": True,
+        "compare_server_default": True,
+        "transaction_per_migration": True,
+    }
+    if context.is_offline_mode():
+        context.configure(url=_url(), literal_binds=True, **options)
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    engine = create_engine(_url(), poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT set_config('lock_timeout', :time, false)"), {"time": LOCK_TIMEOUT})
+        connection.execute(
+            text("SELECT set_config('statement_timeout', :time, false)"), {"time": STATEMENT_TIMEOUT}
+        )
+        connection.commit()
+        context.configure(connection=connection, **options)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+run()
