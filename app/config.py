@@ -86,9 +86,7 @@ class Settings(BaseSettings):
     retention_default_days: PositiveInt = Field(
         7, description="Days that a service keeps a type for which it has no retention of its own."
     )
-    retention_nightly_at: time = Field(
-        time(3, 0), description="Local time (HH:MM) at which beat starts the night."
-    )
+    retention_nightly_at: time = Field(time(3, 0), description="Local time (HH:MM) at which beat starts the night.")
     letter_postage_classes: dict[str, str] = Field(
         {"first": "1", "second": "2", "europe": "E", "rest-of-world": "N", "economy": "3"},
         description="Postage to the class in a letter's file name, as a JSON object.",
@@ -156,21 +154,17 @@ class Settings(BaseSettings):
         description="Redis and SQS: seconds before an unacknowledged message is handed out again. Above the "
         "longest step.",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least level that is logged."
-    )
-    log_format: Literal["json", "console"] = Field(
-        "json", description="Log lines as JSON, or readable on a console."
-    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_format: Literal["json", "console"] = Field("json", description="Log lines as JSON, or readable on a console.")
 
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # `load` hands the environment over, so that a caller may hand over another
 
@@ -178,6 +172,11 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The time zone of cut-offs and nights."""
         return ZoneInfo(self.retention_timezone)
+
+    @cached_property
+    def folder_zone(self) -> ZoneInfo:
+        """The time zone of the letters' day folders."""
+        return ZoneInfo(self.letter_folder_timezone)
 
     @property
     def lease_seconds(self) -> float:

@@ -17,9 +17,7 @@ STATEMENT_TIMEOUT = "15min"
 
 
 def _url() -> str:
-    return context.config.get_main_option("sqlalchemy.url") or database_url(
-        os.environ.get("DATABASE_URL", "")
-    )
+    return context.config.get_main_option("sqlalchemy.url") or database_url(os.environ.get("DATABASE_URL", ""))
 
 
 def _ours(name: str | None, kind: str, _parents: object) -> bool:
@@ -44,9 +42,7 @@ def run() -> None:
     engine = create_engine(_url(), poolclass=pool.NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT set_config('lock_timeout', :time, false)"), {"time": LOCK_TIMEOUT})
-        connection.execute(
-            text("SELECT set_config('statement_timeout', :time, false)"), {"time": STATEMENT_TIMEOUT}
-        )
+        connection.execute(text("SELECT set_config('statement_timeout', :time, false)"), {"time": STATEMENT_TIMEOUT})
         connection.commit()
         context.configure(connection=connection, **options)
         with context.begin_transaction():

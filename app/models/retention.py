@@ -59,8 +59,9 @@ class Chain(Base):
     """A task and its successors, for one service, type, stage and slice. This row is the truth; messages wake it.
 
     `step` counts the steps done. `due_at` is the earliest time of the next one. `sent_at` is when a wake-up was
-    last sent. `attempts` counts the leases taken at this step, `setbacks` the steps in a row that got nowhere.
-    `lower_bound` is the largest created_at of the last step: below it, index entries are dead.
+    last sent, `wakes` how often for this step. `attempts` counts the leases taken at this step, `setbacks` the steps
+    in a row that got nowhere. `lower_bound` is the largest created_at of the last step: below it, index entries are
+    dead.
     """
 
     __tablename__ = "chains"
@@ -92,6 +93,7 @@ class Chain(Base):
     reason: Mapped[str | None]
     due_at: Mapped[datetime] = mapped_column(Instant)
     sent_at: Mapped[datetime | None] = mapped_column(Instant)
+    wakes: Mapped[int] = mapped_column(default=0, server_default="0")
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     setbacks: Mapped[int] = mapped_column(default=0, server_default="0")
     lease_token: Mapped[UUID | None]
@@ -138,7 +140,7 @@ class Step(Base):
 
 
 class LetterLook(Base):
-    """How many letters a step looked for in a bucket, and how many of them had no file."""
+    """How many of the letters that a step removed were looked for in a bucket, and how many had no file."""
 
     __tablename__ = "letter_looks"
     __table_args__ = (Index("ix_letter_looks_night", "night", "bucket"), {"schema": RETENTION_SCHEMA})

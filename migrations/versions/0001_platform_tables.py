@@ -121,9 +121,7 @@ def upgrade() -> None:
         sa.Column("document_download_count", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(["key_type"], ["key_types.name"], name="notifications_key_type_fkey"),
         sa.ForeignKeyConstraint(
-            ["notification_status"],
-            ["notification_status_types.name"],
-            name="notifications_notification_status_fkey",
+            ["notification_status"], ["notification_status_types.name"], name="notifications_notification_status_fkey"
         ),
         sa.ForeignKeyConstraint(["service_id"], ["services.id"], name="notifications_service_id_fkey"),
         sa.PrimaryKeyConstraint("id", name="notifications_pkey"),
@@ -172,9 +170,7 @@ def upgrade() -> None:
         sa.Column("days_of_retention", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["service_id"], ["services.id"], name="service_data_retention_service_id_fkey"
-        ),
+        sa.ForeignKeyConstraint(["service_id"], ["services.id"], name="service_data_retention_service_id_fkey"),
         sa.PrimaryKeyConstraint("id", name="service_data_retention_pkey"),
         sa.UniqueConstraint("service_id", "notification_type", name="uix_service_data_retention"),
     )

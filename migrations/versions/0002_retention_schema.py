@@ -34,9 +34,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("service_id", "bucket", "kind", name="deferred_buckets_pkey"),
         schema="retention",
     )
-    op.create_index(
-        "ix_deferred_buckets_next_attempt_at", "deferred_buckets", ["next_attempt_at"], schema="retention"
-    )
+    op.create_index("ix_deferred_buckets_next_attempt_at", "deferred_buckets", ["next_attempt_at"], schema="retention")
     op.create_table(
         "deferred_letters",
         sa.Column("notification_id", sa.Uuid(), nullable=False),
@@ -52,14 +50,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("notification_id", name="deferred_letters_pkey"),
         schema="retention",
     )
+    op.create_index("ix_deferred_letters_next_attempt_at", "deferred_letters", ["next_attempt_at"], schema="retention")
     op.create_index(
-        "ix_deferred_letters_next_attempt_at", "deferred_letters", ["next_attempt_at"], schema="retention"
-    )
-    op.create_index(
-        "ix_deferred_letters_service_id",
-        "deferred_letters",
-        ["service_id", "next_attempt_at"],
-        schema="retention",
+        "ix_deferred_letters_service_id", "deferred_letters", ["service_id", "next_attempt_at"], schema="retention"
     )
     op.create_table(
         "holds",
@@ -150,6 +143,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("wakes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("setbacks", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_token", sa.Uuid(), nullable=True),
@@ -168,18 +162,10 @@ def upgrade() -> None:
         schema="retention",
     )
     op.create_index(
-        "ix_chains_due_at",
-        "chains",
-        ["due_at"],
-        schema="retention",
-        postgresql_where=sa.text("state = 'waiting'"),
+        "ix_chains_due_at", "chains", ["due_at"], schema="retention", postgresql_where=sa.text("state = 'waiting'")
     )
     op.create_index(
-        "ix_chains_reason",
-        "chains",
-        ["reason"],
-        schema="retention",
-        postgresql_where=sa.text("state = 'resting'"),
+        "ix_chains_reason", "chains", ["reason"], schema="retention", postgresql_where=sa.text("state = 'resting'")
     )
     op.create_index("ix_chains_service_id", "chains", ["service_id"], schema="retention")
     op.create_table(

@@ -1,0 +1,20 @@
+"""The retention pipeline of a notifications platform."""
+
+from typing import Any
+
+from flask import Flask
+
+from app import config
+from app.db import db
+
+
+def create_app(settings: config.Settings | None = None, **_: Any) -> Flask:
+    """The Flask application: settings from the environment unless given, the database, the commands."""
+    from app.wiring import wire
+
+    app = Flask(__name__)
+    settings = settings or config.load()
+    app.extensions["settings"] = settings
+    db.init_app(app, settings.database_url)
+    wire(app)
+    return app

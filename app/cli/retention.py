@@ -1,0 +1,173 @@
+"""`flask retention …`: look before, run, look after, and step in."""
+
+import getpass
+import json
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import click
+from flask.cli import AppGroup
+from rich.console import Console
+
+from app import clock
+from app.cli import show
+from app.dao import overview_dao
+from app.dao.chains_dao import Wake
+from app.dao.holds_dao import PIPELINE
+from app.db import db
+from app.models.types import NOTIFICATION_TYPES
+from app.retention import operations
+from app.retention.plan import plan
+
+SECONDS_BETWEEN_LOOKS = 1.0
+
+retention = AppGroup("retention", help="Personal data past its retention: plan, run, status, and stepping in.")
+
+
+class Instant(click.ParamType):
+    """An ISO 8601 date and time, UTC unless it says otherwise."""
+
+    name = "instant"
+
+    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> datetime:
+        try:
+            return clock.as_utc(value)  # type: ignore[arg-type]
+        except clock.NotATime as error:
+            self.fail(str(error), param, context)
+
+
+service_option = click.option("--service", type=click.UUID, help="Only this service, by its id.")
+type_option = click.option(
+    "--type",
+    "types",
+    type=click.Choice(NOTIFICATION_TYPES),
+    multiple=True,
+    help="Only this type; may be given more than once.",
+)
+
+
+@retention.command("plan")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, every service and type.")
+def plan_command(as_json: bool) -> None:
+    """What tonight would do: per service and type, cut-off, rows, letters and test rows. Writes nothing."""
+    tonight = plan()
+    if as_json:
+        click.echo(json.dumps(tonight.as_json(), default=str, indent=2))
+    else:
+        show.plan(tonight)
+
+
+@retention.command("run")
+@type_option
+@service_option
+@click.option("--before", type=Instant(), help="An earlier cut-off than the services' own, in ISO 8601.")
+@click.option("--wait", is_flag=True, help="Stay until the chains that were started have ended.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
+@click.option("--force", is_flag=True, help="Take a cut-off after the start of today. Retentions still hold.")
+def run_command(
+    types: Sequence[str], service: UUID | None, before: datetime | None, wait: bool, dry_run: bool, force: bool
+) -> None:
+    """Start what is overdue now, through the workers. Starting twice does no harm."""
+    if dry_run:
+        show.plan(plan(), types or NOTIFICATION_TYPES, service)
+        click.echo("Dry run: nothing was started.")
+        return
+    try:
+        wakes = operations.run(types or NOTIFICATION_TYPES, service, before, force=force)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    from app.celery.nightly_tasks import send_wakes
+
+    send_wakes(wakes)
+    click.echo(f"{len(wakes)} chains started." if wakes else "Nothing to start: nothing overdue, or under way.")
+    if wait and wakes:
+        _wait(wakes)
+
+
+def _wait(wakes: Sequence[Wake]) -> None:
+    ids = [wake.chain for wake in wakes]
+    with Console(stderr=True).status("working") as status:
+        while True:
+            with db.transaction(read_only=True) as connection:
+                left, resting = overview_dao.chains_left(connection, ids)
+            if not left:
+                break
+            status.update(f"{len(ids) - left} of {len(ids)} chains done, {left} to go")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    click.echo(f"{len(ids) - resting} chains ended.")
+    if resting:
+        raise click.ClickException(f"{resting} chains rest; see: flask retention status")
+
+
+@retention.command("status")
+@click.option("--nights", type=click.IntRange(1, 400), default=3, show_default=True, help="How many nights.")
+def status_command(nights: int) -> None:
+    """Runs, chains and steps of the last nights, what rests and why, and what is left."""
+    show.status(clock.now().date() - timedelta(days=nights))
+
+
+@retention.command("deferred")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The most to list.")
+def deferred_command(limit: int) -> None:
+    """Letters held back because their files could not be deleted, the longest first."""
+    show.deferred(limit)
+
+
+@retention.command("retry")
+@click.option("--id", "ids", type=click.UUID, multiple=True, help="This letter; may be given more than once.")
+@service_option
+@click.option("--reason", help="Those with this reason, such as AccessDenied.")
+def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None) -> None:
+    """Try deferred letters again now: all, or those named. The dispatcher starts them within its minute."""
+    count = operations.retry(list(ids) or None, service, reason)
+    click.echo(f"{count} are due now." if count else "No deferred letter fits.")
+
+
+@retention.command("hold")
+@click.argument("service", type=click.UUID)
+@click.option("--reason", required=True, help="Why, for the record. No personal data.")
+def hold_command(service: UUID, reason: str) -> None:
+    """Put a service on hold: once this returns, nothing of it is deleted until `flask retention lift`."""
+    try:
+        placed = operations.hold(service, reason, getpass.getuser())
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Service {service} is on hold." if placed else f"Service {service} was on hold already.")
+
+
+@retention.command("lift")
+@click.argument("service", type=click.UUID)
+def lift_command(service: UUID) -> None:
+    """Lift a service's hold; its chains go on."""
+    lifted, woken = operations.lift(str(service), getpass.getuser())
+    if not lifted:
+        raise click.ClickException(f"service {service} is not on hold")
+    click.echo(f"The hold is lifted; {woken} chains go on.")
+
+
+@retention.command("pause")
+@click.option("--reason", required=True, help="Why, for the record.")
+def pause_command(reason: str) -> None:
+    """Pause everything: each chain rests after its current step, until `flask retention resume`."""
+    placed = operations.pause(reason, getpass.getuser())
+    click.echo("The pipeline is paused." if placed else "The pipeline was paused already.")
+
+
+@retention.command("resume")
+def resume_command() -> None:
+    """End the pause; chains go on where they were."""
+    lifted, woken = operations.lift(PIPELINE, getpass.getuser())
+    click.echo(f"The pipeline goes on, with {woken} chains." if lifted else "The pipeline was not paused.")
+
+
+@retention.command("accept-missing")
+@click.confirmation_option(
+    prompt="Letters without a file will be moved as they are. If the bucket or the time zone is set wrong, their "
+    "files stay behind for good. Accept?"
+)
+def accept_missing_command() -> None:
+    """Accept that many letters have no file; the chains that rest for it go on."""
+    woken = operations.accept_missing(getpass.getuser())
+    click.echo(f"Accepted; {woken} chains go on." if woken else "No chain rests for missing files.")

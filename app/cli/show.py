@@ -1,0 +1,181 @@
+"""Tables in the terminal."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from uuid import UUID
+
+from rich.console import Console
+from rich.table import Table
+
+from app import clock
+from app.dao import deferred_dao, holds_dao, overview_dao, services_dao
+from app.db import db
+from app.models.types import LETTER, NOTIFICATION_TYPES
+from app.retention.plan import Plan
+
+
+def plan(tonight: Plan, types: Sequence[str] = NOTIFICATION_TYPES, only: UUID | None = None) -> None:
+    """A row per service and type, then what is left alone and why."""
+    console = Console()
+    rows = _table(
+        f"Tonight, {tonight.night}",
+        "service",
+        "type",
+        "cut-off (UTC)",
+        "rows",
+        "letters",
+        "test rows",
+        "not final",
+        "deferred",
+    )
+    totals = [0, 0, 0]
+    for of_type in tonight.types:
+        for service in of_type.services:
+            if of_type.notification_type not in types or only not in (None, service.service_id):
+                continue
+            letters = service.rows if of_type.notification_type == LETTER else 0
+            rows.add_row(
+                str(service.service_id),
+                of_type.notification_type,
+                _time(service.cutoff),
+                *map(_count, (service.rows, letters, service.test_rows, service.not_final, service.deferred)),
+            )
+            totals = [sum(pair) for pair in zip(totals, (service.rows, letters, service.test_rows), strict=True)]
+    console.print(rows)
+    console.print(f"{totals[0]:,} rows to move, {totals[1]:,} of them letters; {totals[2]:,} test rows to delete.")
+    for of_type in tonight.types:
+        if of_type.rows_without_service:
+            console.print(
+                f"{of_type.rows_without_service:,} overdue {of_type.notification_type} rows have no service. "
+                "They are never touched: give them a service, or delete them by hand."
+            )
+    for refusal in tonight.refused:
+        console.print(_refusal(refusal))
+    for scope, reason in tonight.holds:
+        console.print(f"On hold: {scope} ({reason}). Nothing of it goes until: flask retention lift, or resume.")
+
+
+def status(since: date) -> None:
+    """Nights, what their steps did, their chains, and what needs someone."""
+    console = Console()
+    with db.transaction(read_only=True) as connection:
+        runs = overview_dao.runs_since(connection, since)
+        steps = overview_dao.steps_since(connection, since)
+        chains = overview_dao.chains_since(connection, since)
+        deferred, needing_person = deferred_dao.count_letters(connection)
+        buckets = deferred_dao.buckets(connection)
+        refused = services_dao.refused(connection)
+        holds = holds_dao.all_holds(connection)
+    if not runs:
+        console.print("No run yet. Beat starts one every night; by hand: flask retention run")
+    _print(
+        console,
+        "Runs",
+        runs,
+        ("night", "started_at", "notification_type", "fanned_out_at", "services", "rows_without_service"),
+    )
+    _print(
+        console,
+        "Steps",
+        steps,
+        (
+            "night",
+            "notification_type",
+            "steps",
+            "moved",
+            "deleted",
+            "files_deleted",
+            "without_file",
+            "deferred",
+            "not_final",
+            "seconds",
+            "last_at",
+        ),
+    )
+    _print(
+        console,
+        "Chains",
+        chains,
+        ("night", "notification_type", "stage", "state", "reason", "chains", "due_at", "attempts", "last_error"),
+    )
+    console.print(f"{deferred:,} letters deferred, {needing_person:,} of them need a person.")
+    for bucket in buckets:
+        console.print(
+            f"Bucket {bucket.bucket}: {bucket.reason} since {_time(bucket.first_failed_at)}, for {bucket.services} "
+            f"services; next attempt {_time(bucket.next_attempt_at)}."
+        )
+    if any(chain["reason"] == "missing-files" for chain in chains):
+        console.print(
+            "Chains rest because too many letters have no file. Check the buckets' names and "
+            "LETTER_FOLDER_TIMEZONE; if it is right as it is: flask retention accept-missing"
+        )
+    for refusal in refused:
+        console.print(_refusal(refusal))
+    for scope, reason, placed_by, placed_at in holds:
+        console.print(f"On hold: {scope} ({reason}), by {placed_by} since {_time(placed_at)}.")
+
+
+def deferred(limit: int) -> None:
+    """Letters that are held back, by id, and buckets."""
+    console = Console()
+    with db.transaction(read_only=True) as connection:
+        letters = deferred_dao.letters(connection, limit)
+        total, _ = deferred_dao.count_letters(connection)
+        buckets = deferred_dao.buckets(connection)
+    rows = _table("Deferred letters", "letter", "service", "reason", "attempts", "since", "next attempt", "")
+    for letter in letters:
+        rows.add_row(
+            str(letter.notification_id),
+            str(letter.service_id),
+            letter.reason,
+            str(letter.attempts),
+            _time(letter.first_failed_at),
+            _time(letter.next_attempt_at),
+            "a person" if letter.needs_person else "",
+        )
+    console.print(rows)
+    console.print(f"{len(letters):,} of {total:,} shown.")
+    _print(
+        console,
+        "Buckets passed over",
+        [vars(bucket) for bucket in buckets],
+        ("bucket", "reason", "services", "attempts", "first_failed_at", "next_attempt_at"),
+    )
+
+
+def _print(console: Console, title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
+    if rows:
+        made = _table(title, *(column.replace("_", " ") for column in columns))
+        for row in rows:
+            made.add_row(*(_cell(row[column]) for column in columns))
+        console.print(made)
+
+
+def _table(title: str, *columns: str) -> Table:
+    made = Table(title=title, title_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return _time(value)
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _time(instant: datetime) -> str:
+    return instant.astimezone(clock.UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _refusal(refusal: services_dao.RefusedRetention) -> str:
+    return (
+        f"Service {refusal.service_id}, {refusal.notification_type}: a retention of {refusal.days} days is refused, "
+        "nothing of it goes. Set 1 day or more."
+    )

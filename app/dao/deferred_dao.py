@@ -1,0 +1,240 @@
+"""Letters held back because their files could not be deleted, one by one or a bucket's all together."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+# The n-th failure is followed by a pause of first * 2^(n-1), at most a day.
+NEXT_ATTEMPT = ":now + make_interval(secs => least(86400, :first * power(2, least({attempts}, 30) - 1)))"
+
+DEFER_LETTERS = text(
+    f"""
+    INSERT INTO retention.deferred_letters AS d
+        (notification_id, service_id, kind, cutoff, reason, attempts, first_failed_at, last_failed_at,
+         next_attempt_at, needs_person)
+    SELECT failed.id, :service_id, :kind, :cutoff, failed.reason, 1, :now, :now,
+           {NEXT_ATTEMPT.format(attempts="1")}, 1 >= :attempts_before_person
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS failed (id, reason)
+    ON CONFLICT (notification_id) DO UPDATE
+    SET reason = excluded.reason, cutoff = greatest(d.cutoff, excluded.cutoff), attempts = d.attempts + 1,
+        last_failed_at = excluded.last_failed_at,
+        next_attempt_at = {NEXT_ATTEMPT.format(attempts="(d.attempts + 1)")},
+        needs_person = d.attempts + 1 >= :attempts_before_person
+    RETURNING attempts
+    """  # noqa: S608 - constants of this module
+)
+
+DEFER_BUCKETS = text(
+    f"""
+    INSERT INTO retention.deferred_buckets AS d
+        (service_id, bucket, kind, cutoff, reason, attempts, first_failed_at, last_failed_at, next_attempt_at)
+    SELECT :service_id, failed.bucket, :kind, :cutoff, failed.reason, 1, :now, :now,
+           {NEXT_ATTEMPT.format(attempts="1")}
+    FROM unnest(CAST(:buckets AS text[]), CAST(:reasons AS text[])) AS failed (bucket, reason)
+    ON CONFLICT (service_id, bucket, kind) DO UPDATE
+    SET reason = excluded.reason, cutoff = greatest(d.cutoff, excluded.cutoff), attempts = d.attempts + 1,
+        last_failed_at = excluded.last_failed_at,
+        next_attempt_at = {NEXT_ATTEMPT.format(attempts="(d.attempts + 1)")}
+    RETURNING attempts
+    """  # noqa: S608
+)
+
+BROKEN_BUCKETS = text(
+    """
+    SELECT bucket FROM retention.deferred_buckets
+    WHERE service_id = :service_id AND kind = :kind AND next_attempt_at > :now
+    """
+)
+MEND_BUCKETS = text(
+    """
+    DELETE FROM retention.deferred_buckets
+    WHERE service_id = :service_id AND kind = :kind AND bucket = ANY (:buckets)
+    """
+)
+FORGET_LETTERS = text("DELETE FROM retention.deferred_letters WHERE notification_id = ANY (:ids)")
+FORGET_VANISHED = text(
+    """
+    DELETE FROM retention.deferred_letters AS d
+    WHERE d.service_id = :service_id AND d.kind = :kind
+      AND NOT EXISTS (SELECT FROM notifications AS n WHERE n.id = d.notification_id)
+    """
+)
+
+DUE = text(
+    """
+    SELECT service_id, kind, max(cutoff)
+    FROM (
+        SELECT service_id, kind, cutoff FROM retention.deferred_letters WHERE next_attempt_at <= :now
+        UNION ALL
+        SELECT service_id, kind, cutoff FROM retention.deferred_buckets WHERE next_attempt_at <= :now
+    ) AS due
+    GROUP BY service_id, kind
+    LIMIT :at_most
+    """
+)
+
+RETRY_LETTERS = text(
+    """
+    UPDATE retention.deferred_letters SET next_attempt_at = :now
+    WHERE (:ids IS NULL OR notification_id = ANY (CAST(:ids AS uuid[])))
+      AND (:service_id IS NULL OR service_id = CAST(:service_id AS uuid))
+      AND (:reason IS NULL OR reason = :reason)
+    """
+)
+RETRY_BUCKETS = text(
+    """
+    UPDATE retention.deferred_buckets SET next_attempt_at = :now
+    WHERE (:service_id IS NULL OR service_id = CAST(:service_id AS uuid))
+      AND (:reason IS NULL OR reason = :reason)
+    """
+)
+
+LETTERS = text(
+    """
+    SELECT notification_id, service_id, kind, reason, attempts, first_failed_at, next_attempt_at, needs_person
+    FROM retention.deferred_letters
+    ORDER BY first_failed_at, notification_id
+    LIMIT :at_most
+    """
+)
+BUCKETS = text(
+    """
+    SELECT bucket, reason, count(*) AS services, max(attempts) AS attempts,
+           min(first_failed_at) AS first_failed_at, min(next_attempt_at) AS next_attempt_at
+    FROM retention.deferred_buckets
+    GROUP BY bucket, reason
+    ORDER BY bucket, reason
+    """
+)
+COUNT_LETTERS = text("SELECT count(*), count(*) FILTER (WHERE needs_person) FROM retention.deferred_letters")
+
+
+@dataclass(frozen=True)
+class Whose:
+    """Whose letters: the service, and whether real or test ones; `cutoff` (aware) is what they are past."""
+
+    service_id: UUID
+    kind: str
+    cutoff: datetime
+
+
+@dataclass(frozen=True)
+class DeferredLetterRow:
+    """A letter that is held back."""
+
+    notification_id: UUID
+    service_id: UUID
+    kind: str
+    reason: str
+    attempts: int
+    first_failed_at: datetime
+    next_attempt_at: datetime
+    needs_person: bool
+
+
+@dataclass(frozen=True)
+class DeferredBucketRow:
+    """A bucket whose letters are passed over, for how many services."""
+
+    bucket: str
+    reason: str
+    services: int
+    attempts: int
+    first_failed_at: datetime
+    next_attempt_at: datetime
+
+
+def defer_letters(
+    connection: Connection,
+    whose: Whose,
+    reasons: Mapping[UUID, str],
+    *,
+    now: datetime,
+    first_seconds: float,
+    attempts_before_person: int,
+) -> int:
+    """Record letters that stay, each with its reason. Returns how many are new here."""
+    values = {
+        **whose.__dict__,
+        "now": now,
+        "first": first_seconds,
+        "attempts_before_person": attempts_before_person,
+        "ids": list(reasons),
+        "reasons": list(reasons.values()),
+    }
+    return list(connection.execute(DEFER_LETTERS, values).scalars()).count(1)
+
+
+def defer_buckets(
+    connection: Connection, whose: Whose, reasons: Mapping[str, str], *, now: datetime, first_seconds: float
+) -> int:
+    """Record buckets whose letters are passed over, one record for all of them. Returns how many are new here."""
+    values = {
+        **whose.__dict__,
+        "now": now,
+        "first": first_seconds,
+        "buckets": list(reasons),
+        "reasons": list(reasons.values()),
+    }
+    return list(connection.execute(DEFER_BUCKETS, values).scalars()).count(1)
+
+
+def broken_buckets(connection: Connection, service_id: UUID, kind: str, now: datetime) -> set[str]:
+    """Buckets whose letters are passed over for now."""
+    values = {"service_id": service_id, "kind": kind, "now": now}
+    return set(connection.execute(BROKEN_BUCKETS, values).scalars())
+
+
+def mend_buckets(connection: Connection, service_id: UUID, kind: str, buckets: Collection[str]) -> None:
+    """Forget failures of buckets that have answered."""
+    if buckets:
+        values = {"service_id": service_id, "kind": kind, "buckets": list(buckets)}
+        connection.execute(MEND_BUCKETS, values)
+
+
+def forget_letters(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Forget letters that have moved."""
+    connection.execute(FORGET_LETTERS, {"ids": list(ids)})
+
+
+def forget_vanished(connection: Connection, service_id: UUID, kind: str) -> None:
+    """Forget letters whose rows are gone by another way than ours."""
+    connection.execute(FORGET_VANISHED, {"service_id": service_id, "kind": kind})
+
+
+def due(connection: Connection, now: datetime, at_most: int) -> list[Whose]:
+    """Services that have deferred letters, or buckets, whose next attempt is due."""
+    return [Whose(*row) for row in connection.execute(DUE, {"now": now, "at_most": at_most})]
+
+
+def retry_now(
+    connection: Connection,
+    *,
+    now: datetime,
+    ids: Sequence[UUID] | None,
+    service_id: UUID | None,
+    reason: str | None,
+) -> int:
+    """Make deferred letters, and buckets unless ids are given, due at once. Returns how many records."""
+    values = {"now": now, "service_id": service_id, "reason": reason}
+    letters = connection.execute(RETRY_LETTERS, {**values, "ids": None if ids is None else list(ids)}).rowcount
+    return letters if ids is not None else letters + connection.execute(RETRY_BUCKETS, values).rowcount
+
+
+def letters(connection: Connection, at_most: int) -> list[DeferredLetterRow]:
+    """Deferred letters, the longest held back first."""
+    return [DeferredLetterRow(*row) for row in connection.execute(LETTERS, {"at_most": at_most})]
+
+
+def buckets(connection: Connection) -> list[DeferredBucketRow]:
+    """Buckets that are missing or refuse everything."""
+    return [DeferredBucketRow(*row) for row in connection.execute(BUCKETS)]
+
+
+def count_letters(connection: Connection) -> tuple[int, int]:
+    """How many letters are deferred, and how many of them need a person."""
+    total, needing_person = connection.execute(COUNT_LETTERS).one()
+    return total, needing_person

@@ -1,0 +1,251 @@
+"""Runs and what was done in them: steps, letters looked for, intents. Ids, counts and times only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+START = text("INSERT INTO retention.runs (night, started_at) VALUES (:night, :now) ON CONFLICT DO NOTHING")
+
+SEND_TYPE = text(
+    """
+    INSERT INTO retention.run_types (night, notification_type, sent_at) VALUES (:night, :notification_type, :now)
+    ON CONFLICT (night, notification_type) DO UPDATE SET sent_at = :now
+    """
+)
+
+FANNED_OUT = text(
+    """
+    UPDATE retention.run_types
+    SET fanned_out_at = :now, services = :services, rows_without_service = :rows_without_service
+    WHERE night = :night AND notification_type = :notification_type
+    """
+)
+
+UNSENT_TYPES = text(
+    """
+    UPDATE retention.run_types SET sent_at = :now
+    WHERE fanned_out_at IS NULL AND sent_at <= :now - make_interval(secs => :resend)
+      AND night >= :earliest_night
+    RETURNING night, notification_type
+    """
+)
+
+RECORD_STEP = text(
+    """
+    INSERT INTO retention.steps
+        (night, chain_id, task_id, notification_type, service_id, cutoff, stage, slice, step, started_at, seconds,
+         outcome, chosen, moved, deleted, files_deleted, without_file, deferred, not_final,
+         min_created_at, max_created_at)
+    VALUES
+        (:night, :chain_id, :task_id, :notification_type, :service_id, :cutoff, :stage, :slice, :step, :started_at,
+         :seconds, :outcome, :chosen, :moved, :deleted, :files_deleted, :without_file, :deferred, :not_final,
+         :min_created_at, :max_created_at)
+    """
+)
+
+RECORD_LOOK = text(
+    """
+    INSERT INTO retention.letter_looks (night, bucket, looked, missing) VALUES (:night, :bucket, :looked, :missing)
+    """
+)
+LOOKS = text(
+    """
+    SELECT bucket, sum(looked), sum(missing) FROM retention.letter_looks WHERE night = :night GROUP BY bucket
+    """
+)
+
+ACCEPTED = text("SELECT bucket FROM retention.accepted_missing WHERE night = :night")
+ACCEPT = text(
+    """
+    INSERT INTO retention.accepted_missing (night, bucket, accepted_at, accepted_by)
+    VALUES (:night, :bucket, :now, :accepted_by)
+    ON CONFLICT DO NOTHING
+    """
+)
+
+WRITE_INTENT = text(
+    """
+    INSERT INTO retention.intents (chain_id, step, service_id, kind, from_created_at, to_created_at, written_at)
+    VALUES (:chain_id, :step, :service_id, :kind, :from_created_at, :to_created_at, :now)
+    RETURNING id
+    """
+)
+INTENTS = text(
+    """
+    SELECT from_created_at, to_created_at FROM retention.intents WHERE service_id = :service_id AND kind = :kind
+    """
+)
+FINISH_INTENT = text("DELETE FROM retention.intents WHERE id = :id")
+FINISH_CHAIN = text("DELETE FROM retention.intents WHERE chain_id = :chain_id")
+
+# Bounded, like every delete: what is left goes the next night.
+PURGE = {
+    "steps": text(
+        """
+        DELETE FROM retention.steps WHERE id IN
+            (SELECT id FROM retention.steps WHERE started_at < :before ORDER BY started_at LIMIT 20000)
+        """
+    ),
+    "letter_looks": text(
+        """
+        DELETE FROM retention.letter_looks WHERE id IN
+            (SELECT id FROM retention.letter_looks WHERE night < :before ORDER BY night LIMIT 20000)
+        """
+    ),
+    "intents": text("DELETE FROM retention.intents WHERE written_at < :before"),
+    "chains": text(
+        """
+        DELETE FROM retention.chains WHERE id IN
+            (SELECT id FROM retention.chains WHERE night < :before AND state = 'ended' ORDER BY night LIMIT 20000)
+        """
+    ),
+}
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step did, for the record. Times are aware; `seconds` is how long it took."""
+
+    night: date
+    chain_id: int | None
+    task_id: str | None
+    notification_type: str
+    service_id: UUID
+    cutoff: datetime
+    stage: str
+    slice: int
+    step: int
+    started_at: datetime
+    seconds: float
+    outcome: str
+    chosen: int
+    moved: int
+    deleted: int
+    files_deleted: int
+    without_file: int
+    deferred: int
+    not_final: int | None
+    min_created_at: datetime | None
+    max_created_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """Letters looked for in a bucket, and those of them that had no file."""
+
+    looked: int
+    missing: int
+
+
+def start_run(connection: Connection, night: date, now: datetime) -> None:
+    """Make sure that the night has its run."""
+    connection.execute(START, {"night": night, "now": now})
+
+
+def mark_type_sent(connection: Connection, night: date, notification_type: str, now: datetime) -> None:
+    """Note that the type's task has been sent, before it is: a lost message is sent again by the dispatcher."""
+    connection.execute(SEND_TYPE, {"night": night, "notification_type": notification_type, "now": now})
+
+
+def mark_fanned_out(
+    connection: Connection,
+    night: date,
+    notification_type: str,
+    *,
+    now: datetime,
+    services: int,
+    rows_without_service: int,
+) -> None:
+    """Note that the type's services have their chains."""
+    values = {
+        "night": night,
+        "notification_type": notification_type,
+        "now": now,
+        "services": services,
+        "rows_without_service": rows_without_service,
+    }
+    connection.execute(FANNED_OUT, values)
+
+
+def take_unsent_types(
+    connection: Connection, *, now: datetime, resend_seconds: float, earliest_night: date
+) -> list[tuple[date, str]]:
+    """Nights and types whose task was sent a while ago and never did its work. Marks them as sent."""
+    values = {"now": now, "resend": resend_seconds, "earliest_night": earliest_night}
+    return [(row[0], row[1]) for row in connection.execute(UNSENT_TYPES, values)]
+
+
+def record_step(connection: Connection, record: StepRecord, looks: Mapping[str, Look]) -> None:
+    """Write down what a step did, in its own transaction."""
+    connection.execute(RECORD_STEP, asdict(record))
+    for bucket, look in looks.items():
+        values = {"night": record.night, "bucket": bucket, "looked": look.looked, "missing": look.missing}
+        connection.execute(RECORD_LOOK, values)
+
+
+def looks_of_night(connection: Connection, night: date) -> dict[str, Look]:
+    """Per bucket, the letters that the night's steps so far removed."""
+    return {row[0]: Look(row[1], row[2]) for row in connection.execute(LOOKS, {"night": night})}
+
+
+def accepted_buckets(connection: Connection, night: date) -> set[str]:
+    """Buckets in which an operator has accepted letters without a file, for this night."""
+    return set(connection.execute(ACCEPTED, {"night": night}).scalars())
+
+
+def accept_missing(
+    connection: Connection, nights: Sequence[date], buckets: Sequence[str], accepted_by: str, now: datetime
+) -> None:
+    """Accept letters without a file in these buckets, for these nights."""
+    for night in nights:
+        for bucket in buckets:
+            values = {"night": night, "bucket": bucket, "now": now, "accepted_by": accepted_by}
+            connection.execute(ACCEPT, values)
+
+
+def write_intent(
+    connection: Connection,
+    *,
+    chain_id: int | None,
+    step: int | None,
+    service_id: UUID,
+    kind: str,
+    from_created_at: datetime,
+    to_created_at: datetime,
+    now: datetime,
+) -> int:
+    """Write ahead whose files are about to be deleted. Returns the intent's id."""
+    values = {
+        "chain_id": chain_id,
+        "step": step,
+        "service_id": service_id,
+        "kind": kind,
+        "from_created_at": from_created_at,
+        "to_created_at": to_created_at,
+        "now": now,
+    }
+    return int(connection.execute(WRITE_INTENT, values).scalar_one())
+
+
+def intents_of_service(connection: Connection, service_id: UUID, kind: str) -> list[tuple[datetime, datetime]]:
+    """The unfinished intents of a service, as ranges of created_at (aware, both ends included)."""
+    rows = connection.execute(INTENTS, {"service_id": service_id, "kind": kind})
+    return [(row[0], row[1]) for row in rows]
+
+
+def finish_intent(connection: Connection, intent_id: int) -> None:
+    """Take an intent away, in the transaction that moves its letters."""
+    connection.execute(FINISH_INTENT, {"id": intent_id})
+
+
+def finish_intents_of_chain(connection: Connection, chain_id: int) -> None:
+    """Take away what a chain's killed workers left: it has nothing left that they could cover."""
+    connection.execute(FINISH_CHAIN, {"chain_id": chain_id})
+
+
+def purge_records(connection: Connection, before: datetime) -> int:
+    """Delete records of before that time (aware), a bounded number of each kind. Returns how many."""
+    return sum(connection.execute(statement, {"before": before}).rowcount for statement in PURGE.values())

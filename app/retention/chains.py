@@ -1,0 +1,190 @@
+"""The night's steps. A chain's row is the truth; a message only wakes it.
+
+Take the lease, do one step, and in the step's own transaction decide what comes next and advance the row. What is
+returned must be sent as messages; should that fail, the dispatcher finds the row due and sends it again.
+"""
+
+import random
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy import Connection
+
+from app import clock
+from app.config import Settings
+from app.dao import chains_dao, deferred_dao, runs_dao, services_dao
+from app.dao.chains_dao import DEFERRED, Chain, Group, LeaseLost, Wake
+from app.dao.notifications_dao import REAL, TEST
+from app.db import db
+from app.models.types import LETTER
+from app.retention.cutoffs import UnknownService
+from app.retention.next_step import Next, next_batch_rows, what_comes_next
+from app.retention.report import StepReport
+from app.retention.steps import Work, step_transaction, take_step
+from app.retention.tools import Tools, tools
+
+log = structlog.get_logger(__name__)
+
+LONGEST_BACK_OFF_SECONDS = 3600
+WHOLE = [(None, None)]
+
+
+def run_step(chain_id: int, step: int, task_id: str | None) -> list[Wake]:
+    """Do this step of this chain, unless someone else does or did. Returns the wake-ups to send at once.
+
+    Raises whatever stopped the step, after giving the lease back and noting the error on the chain's row.
+    """
+    the_tools = tools()
+    chain = _lease(the_tools.settings, chain_id, step, task_id or str(uuid4()))
+    if chain is None:
+        return []
+    try:
+        with step_transaction(the_tools.settings) as connection:
+            return _step(connection, the_tools, chain, task_id)
+    except LeaseLost:
+        log.warning("lease-lost", chain=chain.id, step=chain.step, task_id=task_id)
+        return []
+    except Exception as error:
+        _give_back(the_tools.settings, chain, error)
+        raise
+
+
+def _lease(settings: Settings, chain_id: int, step: int, holder: str) -> Chain | None:
+    now = clock.now()
+    with db.transaction() as connection:
+        return chains_dao.lease(
+            connection,
+            chain_id,
+            step,
+            holder=holder,
+            now=now,
+            until=now + timedelta(seconds=settings.lease_seconds),
+            retry_base_seconds=settings.retry_after_seconds,
+            retry_longest_seconds=LONGEST_BACK_OFF_SECONDS,
+        )
+
+
+def _step(connection: Connection, the_tools: Tools, chain: Chain, task_id: str | None) -> list[Wake]:
+    now = clock.now()
+    work = _work(the_tools.settings, chain, task_id)
+    report = take_step(connection, the_tools, work, now)
+    decision = what_comes_next(chain.stage, report, moving_bound=chain.lower_bound is not None)
+    wakes = _end(connection, chain, decision, now) if decision.what == "end" else []
+    _advance(connection, the_tools.settings, chain, work, report, decision, now)
+    if decision.what in ("again", "look-again"):
+        wakes.append(chain.wake(chain.step + 1))
+    return wakes
+
+
+def _work(settings: Settings, chain: Chain, task_id: str | None) -> Work:
+    rows = chain.rows_per_step or settings.rows_per_step(chain.notification_type)
+    return Work(
+        night=chain.night,
+        service_id=chain.service_id,
+        notification_type=chain.notification_type,
+        kind=TEST if chain.stage == TEST else REAL,
+        cutoff=chain.cutoff,
+        # A step that killed its worker is tried again with fewer rows, down to the one that does it.
+        rows=max(1, rows >> (chain.attempts - 1)),
+        stage=chain.stage,
+        slice=chain.slice,
+        slice_from=chain.slice_from,
+        slice_before=chain.slice_before,
+        lower_bound=chain.lower_bound,
+        chain_id=chain.id,
+        step=chain.step,
+        task_id=task_id,
+    )
+
+
+def _end(connection: Connection, chain: Chain, decision: Next, now: datetime) -> list[Wake]:
+    """The chain has nothing left. The last slice of the real ones opens the test chain, once."""
+    if chain.notification_type == LETTER and chain.slice == 0:
+        deferred_dao.forget_vanished(connection, chain.service_id, TEST if chain.stage == TEST else REAL)
+    runs_dao.finish_intents_of_chain(connection, chain.id)
+    if not decision.starts_test_chain or not chains_dao.is_last_of_group(connection, chain):
+        return []
+    group = Group(chain.night, chain.notification_type, chain.service_id, chain.cutoff, TEST)
+    return chains_dao.open_group(connection, group, WHOLE, now, now, sent=True)
+
+
+def _advance(
+    connection: Connection,
+    settings: Settings,
+    chain: Chain,
+    work: Work,
+    report: StepReport,
+    decision: Next,
+    now: datetime,
+) -> None:
+    goes_on = decision.what in ("again", "look-again")
+    setbacks = chain.setbacks + 1 if decision.what == "later" else 0
+    lower_bound = chain.lower_bound
+    if decision.what in ("look-again", "end"):
+        lower_bound = None
+    elif decision.what == "again" and report.complete:
+        lower_bound = report.last
+    chains_dao.advance(
+        connection,
+        chain,
+        state={"rest": "resting", "end": "ended"}.get(decision.what, "waiting"),
+        reason=decision.reason,
+        due_at=now + back_off(settings, setbacks) if setbacks else now,
+        sent_at=now if goes_on else None,
+        lower_bound=lower_bound,
+        rows_per_step=next_batch_rows(report, work.rows, settings.rows_per_step(chain.notification_type)),
+        setbacks=setbacks,
+        ended_at=now if decision.what == "end" else None,
+    )
+
+
+def _give_back(settings: Settings, chain: Chain, error: Exception) -> None:
+    due_at = clock.now() + back_off(settings, chain.attempts)
+    with db.transaction() as connection:
+        chains_dao.fail(connection, chain, type(error).__name__, due_at)
+    log.error(
+        "step-failed",
+        chain=chain.id,
+        step=chain.step,
+        attempts=chain.attempts,
+        service_id=str(chain.service_id),
+        notification_type=chain.notification_type,
+        error=type(error).__name__,
+        next_attempt=due_at.isoformat(),
+    )
+
+
+def back_off(settings: Settings, times: int) -> timedelta:
+    """How long to wait after so many set-backs in a row: doubled each time up to an hour, less up to a quarter."""
+    seconds = min(LONGEST_BACK_OFF_SECONDS, settings.retry_after_seconds * 2 ** min(times - 1, 20))
+    return timedelta(seconds=seconds * random.uniform(0.75, 1))  # noqa: S311 - jitter
+
+
+def adopt(notification_type: str, service_id: UUID, cutoff: datetime, stage: str) -> list[Wake]:
+    """Give a task that came without a chain the night's chain for what it asks, open now.
+
+    Returns its wake-ups; none when that chain is under way already. Raises UnknownService.
+    """
+    now = clock.now()
+    night = clock.local_date(now, tools().settings.zone)
+    with db.transaction() as connection:
+        if not services_dao.is_service(connection, service_id):
+            raise UnknownService(f"there is no service {service_id}")
+        runs_dao.start_run(connection, night, now)
+        group = Group(night, notification_type, service_id, cutoff, stage)
+        return chains_dao.open_group(connection, group, WHOLE, now, now, sent=True)
+
+
+def open_deferred(connection: Connection, whose: deferred_dao.Whose, night_of: datetime) -> list[Wake]:
+    """A chain of their own for a service's deferred letters whose time has come; test ones use the test chain's.
+
+    None is opened while one of the service is under way: it meets them on its way.
+    """
+    stage = TEST if whose.kind == TEST else DEFERRED
+    if chains_dao.is_under_way(connection, whose.service_id, LETTER, [stage]):
+        return []
+    night = clock.local_date(night_of, tools().settings.zone)
+    runs_dao.start_run(connection, night, night_of)
+    group = Group(night, LETTER, whose.service_id, whose.cutoff, stage)
+    return chains_dao.open_group(connection, group, WHOLE, night_of, night_of, sent=True)

@@ -1,0 +1,48 @@
+"""What comes after a step: one pure function, first rule that applies. The table is in docs/architecture.md."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from app.retention.report import StepReport
+
+What = Literal["again", "look-again", "later", "rest", "end"]
+
+
+@dataclass(frozen=True)
+class Next:
+    """`again`: the same task at once. `look-again`: once more, from the slice's own lower bound. `later`: the
+    chain's row gets a due time, backing off. `rest`: until someone lifts the reason. `end`: the chain is done.
+    """
+
+    what: What
+    reason: str | None = None
+    starts_test_chain: bool = False
+
+
+def what_comes_next(stage: str, report: StepReport, *, moving_bound: bool) -> Next:
+    """Decide from the chain's stage and the step's report.
+
+    `moving_bound` says that the step did not look at the whole slice, but from where the last one stopped.
+    """
+    if report.resting:
+        return Next("rest", report.resting)
+    if report.refused:
+        return Next("end", "retention-refused")
+    if report.missing_files:
+        return Next("rest", "missing-files")
+    if report.stopped:
+        return Next("later", report.stopped)
+    if report.removed or report.newly_deferred or report.newly_broken:
+        return Next("again")
+    if moving_bound:
+        return Next("look-again")
+    if report.eligible_left:
+        return Next("later", "locked")
+    return Next("end", starts_test_chain=stage == "real")
+
+
+def next_batch_rows(report: StepReport, rows: int, most: int) -> int:
+    """The next batch size: half after S3 stopped the step, else a quarter more, up to the setting."""
+    if report.stopped:
+        return max(1, rows // 2)
+    return min(most, rows + max(1, rows // 4))

@@ -1,0 +1,174 @@
+"""The night: give every service that has something overdue its chains, and keep them awake.
+
+Beat starts a run; each type fans out over its services; the dispatcher, every minute, wakes what is due, what has
+lost its worker or its message, and deferred letters whose next attempt has come.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from app import clock
+from app.config import Settings
+from app.dao import chains_dao, deferred_dao, notifications_dao, runs_dao, services_dao
+from app.dao.chains_dao import REAL, Group, Wake
+from app.dao.notifications_dao import Scope
+from app.db import db
+from app.models.types import NOTIFICATION_TYPES
+from app.retention.chains import WHOLE, open_deferred
+from app.retention.cutoffs import cutoff
+from app.retention.tools import tools
+
+log = structlog.get_logger(__name__)
+
+COUNT_NO_FURTHER = 10_000
+WAKES_PER_LOOK = 5_000
+SERVICES_PER_LOOK = 500
+NIGHTS_TO_MEND = timedelta(days=7)
+"""A type whose task was lost is fanned out again for so long; after that its rows are later nights' work."""
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """A service that has something of a type past its cut-off (aware)."""
+
+    service_id: UUID
+    cutoff: datetime
+
+
+def start_run(night: date | None = None) -> date:
+    """Start a night, tonight's unless another is given, by noting that its types' tasks are about to be sent.
+
+    Returns the night. Starting it twice does no harm.
+    """
+    settings = tools().settings
+    now = clock.now()
+    night = night or clock.local_date(now, settings.zone)
+    with db.transaction() as connection:
+        runs_dao.start_run(connection, night, now)
+        for notification_type in NOTIFICATION_TYPES:
+            runs_dao.mark_type_sent(connection, night, notification_type, now)
+    with db.transaction() as connection:
+        runs_dao.purge_records(connection, now - timedelta(days=settings.records_kept_days))
+    return night
+
+
+def fan_out(notification_type: str, night: date | None = None, service_id: UUID | None = None) -> list[Wake]:
+    """Open the chains of every service with something overdue, due over the settings' spread of seconds.
+
+    `night` is the date from which retentions are counted back, tonight's by default: a task executed the next
+    morning keeps its night's. With `service_id` that service alone. Returns wake-ups of the chains that are due.
+    """
+    settings = tools().settings
+    now = clock.now()
+    night = night or clock.local_date(now, settings.zone)
+    with db.transaction() as connection:
+        runs_dao.start_run(connection, night, now)
+        runs_dao.mark_type_sent(connection, night, notification_type, now)
+        services = find_overdue(connection, settings, notification_type, night)
+        without_service = count_without_service(connection, settings, notification_type, night)
+        refused = [r for r in services_dao.refused(connection) if r.notification_type == notification_type]
+    if service_id is not None:
+        services = [service for service in services if service.service_id == service_id]
+    wakes = []
+    for service, due_at in _spread(services, now, settings.fan_out_spread_seconds):
+        wakes += open_chains(night, notification_type, service, due_at, now)
+    if service_id is None:
+        with db.transaction() as connection:
+            runs_dao.mark_fanned_out(
+                connection,
+                night,
+                notification_type,
+                now=clock.now(),
+                services=len(services),
+                rows_without_service=without_service,
+            )
+    for refusal in refused:
+        log.error(
+            "retention-refused",
+            service_id=str(refusal.service_id),
+            notification_type=notification_type,
+            why=f"a retention of {refusal.days} days is refused; it must be 1 or more",
+        )
+    if without_service:
+        log.warning("rows-without-service", notification_type=notification_type, count=without_service)
+    log.info("fanned-out", night=night.isoformat(), notification_type=notification_type, services=len(services))
+    return wakes
+
+
+def find_overdue(connection: Connection, settings: Settings, notification_type: str, night: date) -> list[Overdue]:
+    """Services with something past their cut-off, found by a probe of the index each. Refused ones are left out."""
+    days = {*services_dao.days_in_use(connection, notification_type), settings.retention_default_days}
+    cutoff_of_days = {n: cutoff(night, n, settings.zone) for n in sorted(days) if n > 0}
+    found = services_dao.services_with_overdue(
+        connection, notification_type, cutoff_of_days, settings.retention_default_days
+    )
+    return [Overdue(service_id, before) for service_id, before in found]
+
+
+def count_without_service(connection: Connection, settings: Settings, notification_type: str, night: date) -> int:
+    """Rows that have no service and are past the default retention. They are reported and never touched."""
+    before = cutoff(night, settings.retention_default_days, settings.zone)
+    return notifications_dao.count_without_service(connection, notification_type, before, COUNT_NO_FURTHER)
+
+
+def open_chains(night: date, notification_type: str, service: Overdue, due_at: datetime, now: datetime) -> list[Wake]:
+    """Open a service's chains, one per slice, in a commit of their own. Returns wake-ups of those that are due."""
+    settings = tools().settings
+    is_due = due_at <= now
+    with db.transaction() as connection:
+        runs_dao.start_run(connection, night, now)
+        slices = _slices(connection, settings, notification_type, service, now)
+        group = Group(night, notification_type, service.service_id, service.cutoff, REAL)
+        wakes = chains_dao.open_group(connection, group, slices, due_at, now, sent=is_due)
+    return wakes if is_due else []
+
+
+def dispatch() -> tuple[list[Wake], list[tuple[date, str]]]:
+    """What must be sent now: chains to wake, and (night, type) pairs whose fan-out was lost."""
+    settings = tools().settings
+    now = clock.now()
+    resend_seconds = settings.dispatch_every_seconds
+    with db.transaction() as connection:
+        chains_dao.wake_rested(connection, now)
+        unsent = runs_dao.take_unsent_types(
+            connection,
+            now=now,
+            resend_seconds=resend_seconds,
+            earliest_night=clock.local_date(now - NIGHTS_TO_MEND, settings.zone),
+        )
+    with db.transaction() as connection:
+        wakes = [
+            wake
+            for whose in deferred_dao.due(connection, now, SERVICES_PER_LOOK)
+            for wake in open_deferred(connection, whose, now)
+        ]
+    with db.transaction() as connection:
+        wakes += chains_dao.take_due(connection, now=now, resend_seconds=resend_seconds, at_most=WAKES_PER_LOOK)
+    return wakes, unsent
+
+
+def _spread(services: Sequence[Overdue], now: datetime, seconds: float) -> Iterator[tuple[Overdue, datetime]]:
+    for number, service in enumerate(services):
+        yield service, now + timedelta(seconds=seconds * number / len(services))
+
+
+def _slices(
+    connection: Connection, settings: Settings, notification_type: str, service: Overdue, now: datetime
+) -> list[tuple[datetime | None, datetime | None]]:
+    """The slices' bounds. Only the first is open downwards; the last ends at the cut-off."""
+    scope = Scope(service.service_id, notification_type, REAL, created_before=service.cutoff, now=now)
+    try:
+        with connection.begin_nested():
+            bounds = notifications_dao.slice_bounds(
+                connection, scope, settings.rows_per_slice, settings.slices_per_service
+            )
+    except DBAPIError as error:  # too slow to count, say: the service has one slice, and is not left out
+        log.warning("slicing-failed", service_id=str(service.service_id), error=type(error.orig).__name__)
+        return list(WHOLE)
+    return list(zip([None, *bounds], [*bounds, None], strict=True))

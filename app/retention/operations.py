@@ -1,0 +1,116 @@
+"""What operators do: holds, pauses, accepting missing files, trying deferred letters again, starting work."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from app import clock
+from app.dao import chains_dao, deferred_dao, holds_dao, runs_dao, services_dao
+from app.dao.chains_dao import Wake
+from app.db import db
+from app.models.types import NOTIFICATION_TYPES
+from app.retention import nightly
+from app.retention.cutoffs import UnknownService
+from app.retention.tools import tools
+
+log = structlog.get_logger(__name__)
+
+
+class CutoffInFuture(ValueError):
+    """The cut-off is after the start of today's local date, so that it would reach rows that are still in use."""
+
+
+def hold(service_id: UUID, reason: str, placed_by: str) -> bool:
+    """Put a service on hold: once this returns, nothing of it is deleted until the hold is lifted.
+
+    Waits for the service's running step to end. Returns False when there was a hold. Raises UnknownService.
+    """
+    with db.transaction(lock_seconds=_longest_wait(), statement_seconds=_longest_wait()) as connection:
+        if not services_dao.is_service(connection, service_id):
+            raise UnknownService(f"there is no service {service_id}")
+        placed = holds_dao.place(connection, str(service_id), reason, placed_by, clock.now())
+    log.warning("hold-placed", service_id=str(service_id), placed_by=placed_by, new=placed)
+    return placed
+
+
+def pause(reason: str, placed_by: str) -> bool:
+    """Pause the pipeline: each chain rests after its current step. Returns False when it was paused already."""
+    with db.transaction() as connection:
+        placed = holds_dao.place(connection, holds_dao.PIPELINE, reason, placed_by, clock.now())
+    log.warning("pipeline-paused", placed_by=placed_by, new=placed)
+    return placed
+
+
+def lift(scope: str, lifted_by: str) -> tuple[bool, int]:
+    """Lift a service's hold, or the pause (`pipeline`). Returns whether there was one, and how many chains go on."""
+    with db.transaction() as connection:
+        lifted = holds_dao.lift(connection, scope)
+        woken = chains_dao.wake_rested(connection, clock.now())
+    log.warning("hold-lifted", scope=scope, lifted_by=lifted_by, chains=woken)
+    return lifted, woken
+
+
+def accept_missing(accepted_by: str) -> int:
+    """Accept that many letters have no file, for the nights whose chains rest for it. Returns how many go on."""
+    with db.transaction() as connection:
+        nights = chains_dao.nights_resting_for_missing_files(connection)
+        runs_dao.accept_missing(connection, nights, _buckets(), accepted_by, clock.now())
+        woken = chains_dao.wake_accepted(connection, nights, clock.now())
+    log.warning("missing-files-accepted", nights=[str(night) for night in nights], by=accepted_by, chains=woken)
+    return woken
+
+
+def retry(ids: Sequence[UUID] | None = None, service_id: UUID | None = None, reason: str | None = None) -> int:
+    """Make deferred letters due now: all, or these, of this service, with this reason. Returns how many records.
+
+    The dispatcher opens their chains at its next look.
+    """
+    with db.transaction() as connection:
+        return deferred_dao.retry_now(connection, now=clock.now(), ids=ids, service_id=service_id, reason=reason)
+
+
+def run(
+    notification_types: Sequence[str] = NOTIFICATION_TYPES,
+    service_id: UUID | None = None,
+    before: datetime | None = None,
+    *,
+    force: bool = False,
+) -> list[Wake]:
+    """Start chains now, all at once: for all services with something overdue, or one; for some types, or all.
+
+    `before` (aware) is a cut-off of one's own; where a service's own is earlier, that counts. Returns the wake-ups
+    to send. Raises UnknownService, and CutoffInFuture unless forced.
+    """
+    settings = tools().settings
+    now = clock.now()
+    night = clock.local_date(now, settings.zone)
+    if before is not None and not force and before > clock.first_instant(night, settings.zone):
+        raise CutoffInFuture(
+            f"{before.isoformat()} is after the start of today ({night} in {settings.retention_timezone}). "
+            "No retention reaches that far; use --force if it is meant."
+        )
+    with db.transaction() as connection:
+        if service_id is not None and not services_dao.is_service(connection, service_id):
+            raise UnknownService(f"there is no service {service_id}")
+    wakes = []
+    for notification_type in notification_types:
+        with db.transaction() as connection:
+            found = nightly.find_overdue(connection, settings, notification_type, night)
+        for service in found:
+            if service_id in (None, service.service_id):
+                cutoff = service.cutoff if before is None else min(before, service.cutoff)
+                chosen = nightly.Overdue(service.service_id, cutoff)
+                wakes += nightly.open_chains(night, notification_type, chosen, now, now)
+    return wakes
+
+
+def _buckets() -> list[str]:
+    buckets = tools().naming.buckets
+    return [buckets.letters, buckets.test_letters, buckets.invalid_pdf, buckets.letters_scan]
+
+
+def _longest_wait() -> float:
+    """Seconds within which any running step has ended."""
+    return tools().settings.lease_seconds
