@@ -27,7 +27,7 @@ def _time_zone(name: str) -> str:
     return name
 
 
-def database_url(url: str) -> str:
+def psycopg2_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg2") or not rest:
         raise ValueError("it must look like postgresql://user:password@host:5432/database")
@@ -58,7 +58,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(case_sensitive=False, frozen=True, extra="ignore", env_file=None)
 
-    database_url: Annotated[str, AfterValidator(database_url)] = Field(
+    database_url: Annotated[str, AfterValidator(psycopg2_url)] = Field(
         description="PostgreSQL that holds the platform's tables and the `retention` schema, as a URL."
     )
     celery_broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(

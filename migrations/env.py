@@ -9,7 +9,7 @@ import os
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
-from app.config import database_url
+from app.config import psycopg2_url
 from app.models import RETENTION_SCHEMA, Base
 
 LOCK_TIMEOUT = "5s"
@@ -17,7 +17,7 @@ STATEMENT_TIMEOUT = "15min"
 
 
 def _url() -> str:
-    return context.config.get_main_option("sqlalchemy.url") or database_url(os.environ.get("DATABASE_URL", ""))
+    return context.config.get_main_option("sqlalchemy.url") or psycopg2_url(os.environ.get("DATABASE_URL", ""))
 
 
 def _ours(name: str | None, kind: str, _parents: object) -> bool:

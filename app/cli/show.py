@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from uuid import UUID
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,10 +14,12 @@ from app.db import db
 from app.models.types import LETTER, NOTIFICATION_TYPES
 from app.retention.plan import Plan
 
+LEAST_WIDTH = 140
+
 
 def plan(tonight: Plan, types: Sequence[str] = NOTIFICATION_TYPES, only: UUID | None = None) -> None:
     """A row per service and type, then what is left alone and why."""
-    console = Console()
+    console = _console()
     rows = _table(
         f"Tonight, {tonight.night}",
         "service",
@@ -57,7 +60,7 @@ def plan(tonight: Plan, types: Sequence[str] = NOTIFICATION_TYPES, only: UUID | 
 
 def status(since: date) -> None:
     """Nights, what their steps did, their chains, and what needs someone."""
-    console = Console()
+    console = _console()
     with db.transaction(read_only=True) as connection:
         runs = overview_dao.runs_since(connection, since)
         steps = overview_dao.steps_since(connection, since)
@@ -117,7 +120,7 @@ def status(since: date) -> None:
 
 def deferred(limit: int) -> None:
     """Letters that are held back, by id, and buckets."""
-    console = Console()
+    console = _console()
     with db.transaction(read_only=True) as connection:
         letters = deferred_dao.letters(connection, limit)
         total, _ = deferred_dao.count_letters(connection)
@@ -151,10 +154,15 @@ def _print(console: Console, title: str, rows: Sequence[dict[str, object]], colu
         console.print(made)
 
 
+def _console() -> Console:
+    """Wide enough for a service's id and its numbers on one line, whatever the terminal's width."""
+    return Console(width=max(Console().width, LEAST_WIDTH), soft_wrap=True)
+
+
 def _table(title: str, *columns: str) -> Table:
-    made = Table(title=title, title_justify="left")
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, no_wrap=True)
     return made
 
 

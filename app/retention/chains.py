@@ -124,7 +124,8 @@ def _advance(
     if decision.what in ("look-again", "end"):
         lower_bound = None
     elif decision.what == "again" and report.complete:
-        lower_bound = report.last
+        # Fewer rows than asked for means that nothing is left above: the next step is the last look.
+        lower_bound = report.last if report.chosen >= work.rows else None
     chains_dao.advance(
         connection,
         chain,
