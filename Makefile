@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up shell test lint check lock clean
+.PHONY: help setup demo up shell test lint check docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: setup ## style, imports and types
 	@$(BIN)/mypy
 
 check: lint test ## what CI runs
+
+docs: setup ## write docs/configuration.md from the settings
+	@$(BIN)/python -m app.config_reference > docs/configuration.md
 
 lock: setup ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
