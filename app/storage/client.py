@@ -1,0 +1,86 @@
+"""The S3 client, how long one of its requests can take, and the deadline that no request may outlive."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from botocore.config import Config
+
+from app.storage.errors import OUT_OF_TIME, REQUEST_ERRORS, Stopped, trouble
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 3
+READ_SECONDS = 10
+ATTEMPTS_PER_REQUEST = 2
+MAX_SECONDS_BETWEEN_ATTEMPTS = 25
+"""botocore waits at most 20 s, and 5 s more when the answer asks for it."""
+
+Answer = TypeVar("Answer")
+
+
+class Deadline:
+    """A moment of the monotonic clock, `seconds` from now."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left; negative once it has passed."""
+        return self._end - self._clock()
+
+
+class Requests:
+    """Sends requests while there is time, and turns their errors into Stopped or BucketRefuses."""
+
+    def __init__(self, deadline: Deadline, seconds_per_request: float) -> None:
+        self._deadline = deadline
+        self._seconds_per_request = seconds_per_request
+
+    def admit(self) -> None:
+        """Raises Stopped if a request sent now could outlive the deadline."""
+        if self._deadline.remaining() < self._seconds_per_request:
+            raise Stopped(OUT_OF_TIME)
+
+    def send(self, operation: Callable[..., Answer], **parameters: object) -> Answer:
+        """The operation's answer. Raises Stopped or BucketRefuses."""
+        self.admit()
+        try:
+            return operation(**parameters)
+        except REQUEST_ERRORS as error:
+            raise trouble(error) from error
+
+
+def s3_client(
+    region: str,
+    endpoint_url: str | None = None,
+    *,
+    connect_seconds: float = CONNECT_SECONDS,
+    read_seconds: float = READ_SECONDS,
+    attempts_per_request: int = ATTEMPTS_PER_REQUEST,
+) -> "S3Client":
+    """A client with short time-outs. Without endpoint_url the environment's AWS_ENDPOINT_URL_S3 counts."""
+    config = Config(
+        connect_timeout=connect_seconds,
+        read_timeout=read_seconds,
+        retries={"mode": "standard", "total_max_attempts": attempts_per_request},
+    )
+    # A session of its own: boto3's default one keeps the first credentials for the life of the process.
+    session = boto3.Session(region_name=region)
+    return session.client("s3", endpoint_url=endpoint_url, config=config)
+
+
+def worst_seconds_per_request(client: "S3Client") -> float:
+    """Seconds after which one request of this client has ended, come what may.
+
+    Read from the client's own configuration. Not in it: the time to resolve the host's name, and an answer
+    that trickles in (the read time-out counts from one received piece to the next).
+    """
+    config: Any = client.meta.config  # the stubs do not know the options
+    retries = config.retries or {}
+    attempts = int(retries.get("total_max_attempts", ATTEMPTS_PER_REQUEST))
+    waits = sum(min(2.0**attempt + 5, MAX_SECONDS_BETWEEN_ATTEMPTS) for attempt in range(attempts - 1))
+    return attempts * (float(config.connect_timeout) + float(config.read_timeout)) + waits
