@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from app.local import environment, running
+from app.local import environment
 from app.local.broker import EmbeddedBroker
 from app.local.directory import StackDirectory, sweep
 from app.local.postgres import EmbeddedPostgres
@@ -33,7 +33,7 @@ class Stack:
 
     `durable` and `postgres_settings` go to EmbeddedPostgres; `versioned` names the buckets that keep
     versions; `root` is where the directory is made instead of the temporary directory (a disk to measure,
-    say); a stack with a `purpose` can be found by other processes of the same user: see `running`.
+    say).
     Open it in a thread that outlives it, best the main thread: see `Child`.
     """
 
@@ -49,13 +49,11 @@ class Stack:
         postgres_settings: Mapping[str, str] | None = None,
         versioned: Sequence[str] = (),
         root: Path | None = None,
-        purpose: str | None = None,
     ) -> None:
         self._durable = durable
         self._postgres_settings = postgres_settings
         self._versioned = versioned
         self._root = root
-        self._purpose = purpose
         self._signals = contextlib.ExitStack()
         self._ends = contextlib.ExitStack()
         self.processes: dict[str, Child] = {}
@@ -139,5 +137,3 @@ class Stack:
         self.s3.create_buckets(BUCKETS.values(), self._versioned)
         self.postgres.launch()
         self.postgres.wait_ready()
-        if self._purpose:
-            running.announce(own.path, self._purpose, self.environment)

@@ -91,24 +91,26 @@ class Naming:
         return f"{date.isoformat()}/"
 
     def places(self, letter: Letter) -> tuple[Place, ...]:
-        """Every place that can hold files of the letter. Of the rows below, the first that fits counts.
+        """Every place that can hold files of the letter.
 
-        An empty reference (NULL, "" or only white space) has none. Raises AmbiguousReference.
+        A test letter is looked for where its status may have left it as well, but never in the dated folders.
+        An empty reference (NULL, "" or only white space) has no place. Raises AmbiguousReference.
         """
         reference = _upper_reference(letter)
         if reference is None:
             return ()
         prefix = f"NOTIFY.{reference}."
+        set_aside = {
+            "validation-failed": (Place(self.buckets.invalid_pdf, prefix),),
+            "virus-scan-failed": (Place(self.buckets.letters_scan, f"FAILURE/{prefix}"),),
+            "technical-failure": (Place(self.buckets.letters_scan, f"ERROR/{prefix}"),),
+        }.get(letter.status or "", ())
         if letter.key_type == "test":
-            return (Place(self.buckets.test_letters, prefix),)
+            return (Place(self.buckets.test_letters, prefix), *set_aside)
         if letter.status == "validation-failed":
-            return (Place(self.buckets.invalid_pdf, prefix),)
+            return set_aside
         in_letters = Place(self.buckets.letters, self.folder(letter.created_at) + prefix)
-        if letter.status == "virus-scan-failed":
-            return (Place(self.buckets.letters_scan, f"FAILURE/{prefix}"), in_letters)
-        if letter.status == "technical-failure":
-            return (in_letters, Place(self.buckets.letters_scan, f"ERROR/{prefix}"))
-        return (in_letters,)
+        return (*set_aside, in_letters) if letter.status == "virus-scan-failed" else (in_letters, *set_aside)
 
     def is_file_of(self, key: str, place: Place) -> bool:
         """Whether the key, found in the place's bucket, is a file of the letter that has this place."""

@@ -75,9 +75,9 @@ def test_a_time_without_zone_is_refused():
     ("key_type", "status", "places"),
     [
         ("test", "delivered", ["test-letters:NOTIFY.AB12CD."]),
-        ("test", "validation-failed", ["test-letters:NOTIFY.AB12CD."]),
-        ("test", "virus-scan-failed", ["test-letters:NOTIFY.AB12CD."]),
-        ("test", "technical-failure", ["test-letters:NOTIFY.AB12CD."]),
+        ("test", "validation-failed", ["test-letters:NOTIFY.AB12CD.", "invalid-pdf:NOTIFY.AB12CD."]),
+        ("test", "virus-scan-failed", ["test-letters:NOTIFY.AB12CD.", "letters-scan:FAILURE/NOTIFY.AB12CD."]),
+        ("test", "technical-failure", ["test-letters:NOTIFY.AB12CD.", "letters-scan:ERROR/NOTIFY.AB12CD."]),
         ("normal", "validation-failed", ["invalid-pdf:NOTIFY.AB12CD."]),
         (
             "normal",
