@@ -27,7 +27,7 @@ def as_utc(value: datetime | str) -> datetime:
     if isinstance(value, str):
         try:
             return as_utc(datetime.fromisoformat(value))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise NotATime(f"{value[:40]!r} is not a date and time in ISO 8601, such as 2026-03-29T00:00:00Z") from None
     if not isinstance(value, datetime):
         raise NotATime(f"A {type(value).__name__} is not a date and time: {NotATime.__doc__}")

@@ -9,14 +9,18 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import click
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "sqs")
 
 
-class SettingsError(ValueError):
-    """The settings are wrong. The message has a line for each, with the variable's name and how to mend it."""
+class SettingsError(click.ClickException, ValueError):
+    """The settings are wrong. The message has a line for each, with the variable's name and how to mend it.
+
+    A click exception, so that `flask` and `celery` print the message instead of a traceback.
+    """
 
 
 def _time_zone(name: str) -> str:
@@ -51,6 +55,7 @@ TimeZone = Annotated[str, AfterValidator(_time_zone)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Bucket = Annotated[str, Field(min_length=3, max_length=63)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Settings(BaseSettings):
@@ -108,7 +113,7 @@ class Settings(BaseSettings):
     fan_out_spread_seconds: Annotated[float, Field(ge=0)] = Field(
         300, description="Seconds over which a type's services start, so that the night begins gently."
     )
-    step_budget_seconds: Annotated[float, Field(ge=5, le=100)] = Field(
+    step_budget_seconds: Annotated[float, Field(ge=5, le=75)] = Field(
         60,
         description="Seconds that one step may take, S3 and its retries included. Below the 120 s that a worker "
         "has between SIGTERM and SIGKILL.",
@@ -134,7 +139,7 @@ class Settings(BaseSettings):
         8,
         description="Failed attempts after which a deferred letter is marked as needing a person. It is still tried.",
     )
-    missing_files_share: Annotated[float | None, BeforeValidator(_share), Field(gt=0, lt=1)] = Field(
+    missing_files_share: Annotated[Share | None, BeforeValidator(_share)] = Field(
         0.2,
         description="Share of a run's letters in a bucket that may have no file before chains rest until an "
         "operator accepts it; `off` for platforms that keep no files.",
@@ -145,6 +150,17 @@ class Settings(BaseSettings):
     records_kept_days: PositiveInt = Field(
         400,
         description="Days that the records of runs, chains and steps are kept. They hold no personal data.",
+    )
+
+    yield_replica_lag_seconds: PositiveSeconds = Field(
+        10, description="Seconds that a streaming replica may lag before chains wait between steps."
+    )
+    yield_waiting_queries: Annotated[int, Field(ge=0)] = Field(
+        20, description="Queries of others that may wait for locks before chains wait between steps."
+    )
+    yield_seconds: PositiveSeconds = Field(15, description="Seconds of such a wait, give or take a quarter.")
+    yield_times: Annotated[int, Field(ge=0)] = Field(
+        20, description="Such waits in a row before a chain takes its next step all the same; 0: never wait."
     )
 
     queue_nightly: str = Field("retention-nightly", description="Queue of the nightly work.")
@@ -180,8 +196,11 @@ class Settings(BaseSettings):
 
     @property
     def lease_seconds(self) -> float:
-        """Seconds that a step's lease of its chain lasts: longer than any step can take."""
-        return 3 * self.step_budget_seconds
+        """Seconds that a step's lease of its chain lasts: its budget, and time to move what S3 has let go.
+
+        One that takes longer all the same loses its lease, and is rolled back.
+        """
+        return 1.5 * self.step_budget_seconds
 
     def rows_per_step(self, notification_type: str) -> int:
         """The batch size of a type."""

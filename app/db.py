@@ -43,19 +43,30 @@ class Database:
 
     @contextmanager
     def transaction(
-        self, *, statement_seconds: float = 30, lock_seconds: float = 5, read_only: bool = False
+        self,
+        *,
+        statement_seconds: float = 30,
+        lock_seconds: float = 5,
+        idle_seconds: float = 60,
+        read_only: bool = False,
     ) -> Iterator[Connection]:
         """A transaction of the pipeline's own, with its time-outs; committed at the end, rolled back on an error.
 
-        The time-outs are `SET LOCAL`, so that they also hold behind a proxy that pools by transaction. The
-        idle time-out stays above the statement's, so that a step that waits for S3 within its budget is not cut.
+        The time-outs are `SET LOCAL`, so that they also hold behind a proxy that pools by transaction.
         """
         with self.engine.begin() as connection:
-            connection.execute(SET_LOCAL, _milliseconds(statement_seconds, lock_seconds))
+            connection.execute(SET_LOCAL, _milliseconds(statement_seconds, lock_seconds, idle_seconds))
             if read_only:
                 connection.execute(text("SET TRANSACTION READ ONLY"))
             yield connection
 
+    @staticmethod
+    def limit_statements(connection: Connection, seconds: float) -> None:
+        """From here to the end of the transaction, no statement may take longer."""
+        connection.execute(SET_STATEMENT_TIMEOUT, {"statement": str(int(seconds * 1000))})
+
+
+SET_STATEMENT_TIMEOUT = text("SELECT set_config('statement_timeout', :statement, true)")
 
 SET_LOCAL = text(
     """
@@ -66,12 +77,10 @@ SET_LOCAL = text(
 )
 
 
-def _milliseconds(statement_seconds: float, lock_seconds: float) -> dict[str, Any]:
-    return {
-        "statement": str(int(statement_seconds * 1000)),
-        "lock": str(int(lock_seconds * 1000)),
-        "idle": str(int(statement_seconds * 1500)),
-    }
+def _milliseconds(statement_seconds: float, lock_seconds: float, idle_seconds: float) -> dict[str, Any]:
+    """As PostgreSQL takes them; at least one, because zero means no time-out."""
+    seconds = {"statement": statement_seconds, "lock": lock_seconds, "idle": idle_seconds}
+    return {name: str(max(1, int(value * 1000))) for name, value in seconds.items()}
 
 
 db = Database()

@@ -36,6 +36,8 @@ def run() -> None:
     }
     if context.is_offline_mode():
         context.configure(url=_url(), literal_binds=True, **options)
+        context.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        context.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
         with context.begin_transaction():
             context.run_migrations()
         return

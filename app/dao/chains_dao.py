@@ -60,7 +60,8 @@ LEASE = text(
 ADVANCE = text(
     """
     UPDATE retention.chains
-    SET step = step + 1, state = :state, reason = :reason, due_at = :due_at, sent_at = :sent_at,
+    SET step = step + 1, state = :state, reason = :reason, missing_in = :missing_in,
+        due_at = :due_at, sent_at = :sent_at,
         lower_bound = :lower_bound, rows_per_step = :rows_per_step, setbacks = :setbacks, ended_at = :ended_at,
         wakes = 0, attempts = 0, lease_token = NULL, lease_holder = NULL, lease_until = NULL, last_error = NULL
     WHERE id = :id AND step = :step AND lease_token = :token
@@ -70,7 +71,17 @@ ADVANCE = text(
 FAIL = text(
     """
     UPDATE retention.chains
-    SET last_error = :error, due_at = :due_at, sent_at = NULL,
+    SET last_error = :error, due_at = :due_at, sent_at = NULL, rows_per_step = :rows_per_step,
+        lease_token = NULL, lease_holder = NULL, lease_until = NULL
+    WHERE id = :id AND step = :step AND lease_token = :token
+    """
+)
+
+POSTPONE = text(
+    """
+    UPDATE retention.chains
+    SET setbacks = CASE WHEN reason = ANY (:reasons) THEN setbacks + 1 ELSE 1 END,
+        reason = :reason, due_at = :due_at, sent_at = NULL, wakes = 0, attempts = 0,
         lease_token = NULL, lease_holder = NULL, lease_until = NULL
     WHERE id = :id AND step = :step AND lease_token = :token
     """
@@ -113,11 +124,14 @@ WAKE_ACCEPTED = text(
     """
     UPDATE retention.chains
     SET state = 'waiting', reason = NULL, due_at = :now, sent_at = NULL
-    WHERE state = 'resting' AND reason = 'missing-files' AND night = ANY (:nights)
+    WHERE state = 'resting' AND reason = 'missing-files' AND night = :night AND missing_in = :bucket
     """
 )
-NIGHTS_MISSING = text(
-    "SELECT DISTINCT night FROM retention.chains WHERE state = 'resting' AND reason = 'missing-files'"
+RESTING_FOR_MISSING = text(
+    """
+    SELECT DISTINCT night, missing_in FROM retention.chains
+    WHERE state = 'resting' AND reason = 'missing-files' AND missing_in IS NOT NULL
+    """
 )
 
 IS_UNDER_WAY = text(
@@ -250,6 +264,7 @@ def advance(
     *,
     state: str,
     reason: str | None,
+    missing_in: str | None,
     due_at: datetime,
     sent_at: datetime | None,
     lower_bound: datetime | None,
@@ -264,6 +279,7 @@ def advance(
         "token": chain.lease_token,
         "state": state,
         "reason": reason,
+        "missing_in": missing_in,
         "due_at": due_at,
         "sent_at": sent_at,
         "lower_bound": lower_bound,
@@ -275,16 +291,19 @@ def advance(
         raise LeaseLost(f"chain {chain.id} is no longer at step {chain.step} under this lease")
 
 
-def fail(connection: Connection, chain: Chain, error: str, due_at: datetime) -> None:
+def fail(connection: Connection, chain: Chain, error: str, *, due_at: datetime, rows_per_step: int | None) -> None:
     """Give the lease back after an error, which the row keeps; the same step is due again at `due_at`."""
-    values = {
-        "id": chain.id,
-        "step": chain.step,
-        "token": chain.lease_token,
-        "error": error,
-        "due_at": due_at,
-    }
-    connection.execute(FAIL, values)
+    values = {"error": error, "due_at": due_at, "rows_per_step": rows_per_step}
+    connection.execute(FAIL, {**values, "id": chain.id, "step": chain.step, "token": chain.lease_token})
+
+
+def postpone(connection: Connection, chain: Chain, reason: str, *, reasons: Sequence[str], due_at: datetime) -> None:
+    """Give the lease back without a step, for a reason of the moment; the same step is due at `due_at`.
+
+    `setbacks` counts on while the chain is put off for one of `reasons`, and begins anew otherwise.
+    """
+    values = {"reason": reason, "reasons": list(reasons), "due_at": due_at}
+    connection.execute(POSTPONE, {**values, "id": chain.id, "step": chain.step, "token": chain.lease_token})
 
 
 def is_last_of_group(connection: Connection, chain: Chain) -> bool:
@@ -304,14 +323,14 @@ def wake_rested(connection: Connection, now: datetime) -> int:
     return connection.execute(WAKE_RESTED, {"now": now}).rowcount
 
 
-def nights_resting_for_missing_files(connection: Connection) -> list[date]:
-    """The nights that have chains resting because too many letters have no file."""
-    return list(connection.execute(NIGHTS_MISSING).scalars())
+def resting_for_missing_files(connection: Connection) -> list[tuple[date, str]]:
+    """The nights and buckets for which chains rest because too many letters have no file."""
+    return [(row[0], row[1]) for row in connection.execute(RESTING_FOR_MISSING)]
 
 
-def wake_accepted(connection: Connection, nights: Sequence[date], now: datetime) -> int:
-    """Let chains of these nights go on that rest because of missing files. Returns how many."""
-    return connection.execute(WAKE_ACCEPTED, {"nights": list(nights), "now": now}).rowcount
+def wake_accepted(connection: Connection, night: date, bucket: str, now: datetime) -> int:
+    """Let chains of the night go on that rest because of missing files in the bucket. Returns how many."""
+    return connection.execute(WAKE_ACCEPTED, {"night": night, "bucket": bucket, "now": now}).rowcount
 
 
 def is_under_way(connection: Connection, service_id: UUID, notification_type: str, stages: Sequence[str]) -> bool:

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, text
+
+NOT_ELIGIBLE_PAUSE = timedelta(hours=1)
 
 # The n-th failure is followed by a pause of first * 2^(n-1), at most a day.
 NEXT_ATTEMPT = ":now + make_interval(secs => least(86400, :first * power(2, least({attempts}, 30) - 1)))"
@@ -23,7 +25,6 @@ DEFER_LETTERS = text(
         last_failed_at = excluded.last_failed_at,
         next_attempt_at = {NEXT_ATTEMPT.format(attempts="(d.attempts + 1)")},
         needs_person = d.attempts + 1 >= :attempts_before_person
-    RETURNING attempts
     """  # noqa: S608 - constants of this module
 )
 
@@ -38,7 +39,6 @@ DEFER_BUCKETS = text(
     SET reason = excluded.reason, cutoff = greatest(d.cutoff, excluded.cutoff), attempts = d.attempts + 1,
         last_failed_at = excluded.last_failed_at,
         next_attempt_at = {NEXT_ATTEMPT.format(attempts="(d.attempts + 1)")}
-    RETURNING attempts
     """  # noqa: S608
 )
 
@@ -63,15 +63,39 @@ FORGET_VANISHED = text(
     """
 )
 
+# A chain that has nothing left, and a record that is due: its letter is not final again, or is kept longer now.
+PUT_OFF_LETTERS = text(
+    """
+    UPDATE retention.deferred_letters SET next_attempt_at = :later
+    WHERE service_id = :service_id AND kind = :kind AND next_attempt_at <= :now
+    """
+)
+FORGET_BUCKETS_DUE = text(
+    """
+    DELETE FROM retention.deferred_buckets
+    WHERE service_id = :service_id AND kind = :kind AND next_attempt_at <= :now
+    """
+)
+
+# Not those that have a chain, under way or resting: it meets them, and they must not use up the limit.
 DUE = text(
     """
     SELECT service_id, kind, max(cutoff)
     FROM (
-        SELECT service_id, kind, cutoff FROM retention.deferred_letters WHERE next_attempt_at <= :now
+        SELECT service_id, kind, cutoff, next_attempt_at FROM retention.deferred_letters
+        WHERE next_attempt_at <= :now
         UNION ALL
-        SELECT service_id, kind, cutoff FROM retention.deferred_buckets WHERE next_attempt_at <= :now
+        SELECT service_id, kind, cutoff, next_attempt_at FROM retention.deferred_buckets
+        WHERE next_attempt_at <= :now
     ) AS due
+    WHERE NOT EXISTS (
+        SELECT FROM retention.chains AS chain
+        WHERE chain.service_id = due.service_id AND chain.notification_type = 'letter'
+          AND chain.stage = CASE due.kind WHEN 'test' THEN 'test' ELSE 'deferred' END
+          AND chain.state <> 'ended'
+    )
     GROUP BY service_id, kind
+    ORDER BY min(next_attempt_at)
     LIMIT :at_most
     """
 )
@@ -155,8 +179,8 @@ def defer_letters(
     now: datetime,
     first_seconds: float,
     attempts_before_person: int,
-) -> int:
-    """Record letters that stay, each with its reason. Returns how many are new here."""
+) -> None:
+    """Record letters that stay, each with its reason."""
     values = {
         **whose.__dict__,
         "now": now,
@@ -165,13 +189,13 @@ def defer_letters(
         "ids": list(reasons),
         "reasons": list(reasons.values()),
     }
-    return list(connection.execute(DEFER_LETTERS, values).scalars()).count(1)
+    connection.execute(DEFER_LETTERS, values)
 
 
 def defer_buckets(
     connection: Connection, whose: Whose, reasons: Mapping[str, str], *, now: datetime, first_seconds: float
-) -> int:
-    """Record buckets whose letters are passed over, one record for all of them. Returns how many are new here."""
+) -> None:
+    """Record buckets whose letters are passed over, one record for all of them."""
     values = {
         **whose.__dict__,
         "now": now,
@@ -179,7 +203,7 @@ def defer_buckets(
         "buckets": list(reasons),
         "reasons": list(reasons.values()),
     }
-    return list(connection.execute(DEFER_BUCKETS, values).scalars()).count(1)
+    connection.execute(DEFER_BUCKETS, values)
 
 
 def broken_buckets(connection: Connection, service_id: UUID, kind: str, now: datetime) -> set[str]:
@@ -203,6 +227,16 @@ def forget_letters(connection: Connection, ids: Sequence[UUID]) -> None:
 def forget_vanished(connection: Connection, service_id: UUID, kind: str) -> None:
     """Forget letters whose rows are gone by another way than ours."""
     connection.execute(FORGET_VANISHED, {"service_id": service_id, "kind": kind})
+
+
+def put_off(connection: Connection, service_id: UUID, kind: str, now: datetime) -> None:
+    """Records that are due though the chain that meets them has nothing left: they would be due for ever.
+
+    Letters get another hour; buckets that no eligible letter needs are forgotten.
+    """
+    values = {"service_id": service_id, "kind": kind, "now": now, "later": now + NOT_ELIGIBLE_PAUSE}
+    connection.execute(PUT_OFF_LETTERS, values)
+    connection.execute(FORGET_BUCKETS_DUE, values)
 
 
 def due(connection: Connection, now: datetime, at_most: int) -> list[Whose]:

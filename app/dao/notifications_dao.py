@@ -12,6 +12,7 @@ size (docs/adr/0005).
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg2 import sql
@@ -31,7 +32,7 @@ class HistoryNotCovered(RuntimeError):
 
 
 class CountsDiffer(RuntimeError):
-    """The rows deleted are not the rows selected for the move. The transaction must be rolled back."""
+    """The rows written or deleted are not the rows selected for the move. The transaction must be rolled back."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,11 @@ WHERE coalesce(excluded.updated_at, excluded.created_at)
    >= coalesce(notification_history.updated_at, notification_history.created_at)
 """
 
+NOT_IN_HISTORY = """
+SELECT count(*) FROM retention_batch AS b
+WHERE NOT EXISTS (SELECT FROM notification_history AS h WHERE h.id = b.id)
+"""
+
 # By address: no look-up, and safe because the rows are locked, so that nothing moves them.
 DELETE_BATCH = """
 DELETE FROM notifications AS n WHERE n.ctid = ANY (ARRAY(SELECT row_address FROM retention_batch))
@@ -165,6 +171,14 @@ FROM pg_attribute AS a
 WHERE a.attrelid = 'notification_history'::regclass
   AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY a.attnum
+"""
+
+# Keys are in upper case, references need not be. Only ids outside of the batch are of interest.
+SHARING_REFERENCES = """
+SELECT n.id, n.created_at, n.reference, n.notification_status, n.key_type, n.postage
+FROM notifications AS n
+WHERE n.reference = ANY (%(references)s::text[]) AND n.notification_type = 'letter'
+  AND n.id <> ALL (%(ids)s::uuid[])
 """
 
 ANY_LEFT = "SELECT EXISTS (SELECT FROM notifications AS n WHERE {eligible})"
@@ -207,7 +221,24 @@ def choose_letters(connection: Connection, scope: Scope, limit: int) -> list[Let
     connection.exec_driver_sql(READ_IN_INDEX_ORDER)
     statement = _composed(connection, CHOOSE_LETTERS, scope)
     rows = connection.exec_driver_sql(statement, {**scope.values(), "limit": limit})
-    return [LetterRow(row[0], clock.from_column(row[1]), row[2], row[3], row[4], row[5]) for row in rows]
+    return [_letter_row(row) for row in rows]
+
+
+def letters_sharing_references(connection: Connection, rows: Sequence[LetterRow]) -> list[LetterRow]:
+    """Letters that have the reference of one of these, and are none of them; of any service and any age."""
+    references = {form for row in rows if row.reference for form in _forms(row.reference)}
+    found = connection.exec_driver_sql(
+        SHARING_REFERENCES, {"references": list(references), "ids": [row.id for row in rows]}
+    )
+    return [_letter_row(row) for row in found]
+
+
+def _forms(reference: str) -> tuple[str, str, str]:
+    return reference, reference.upper(), reference.lower()
+
+
+def _letter_row(row: Any) -> LetterRow:
+    return LetterRow(row[0], clock.from_column(row[1]), row[2], row[3], row[4], row[5])
 
 
 def take_messages(connection: Connection, scope: Scope, limit: int) -> Batch:
@@ -228,10 +259,17 @@ def take_these(connection: Connection, ids: Sequence[UUID]) -> Batch:
     return batch
 
 
-def copy_batch_into_history(connection: Connection) -> None:
-    """Write the batch into history."""
+def copy_batch_into_history(connection: Connection, expected_rows: int) -> None:
+    """Write the batch into history. Raises CountsDiffer unless every row of it is there afterwards.
+
+    Fewer rows are written than expected where history's own row is the newer one. Only then are they looked for.
+    """
     columns = history_columns(connection)
-    connection.exec_driver_sql(_composed(connection, INTO_HISTORY, None, columns))
+    if connection.exec_driver_sql(_composed(connection, INTO_HISTORY, None, columns)).rowcount == expected_rows:
+        return
+    lost = connection.exec_driver_sql(NOT_IN_HISTORY).scalar()
+    if lost:
+        raise CountsDiffer(f"{expected_rows} rows were selected for the move, {lost} of them are not in history")
 
 
 def delete_batch(connection: Connection, expected_rows: int) -> int:

@@ -1,6 +1,6 @@
 """Runs and what was done in them: steps, letters looked for, intents. Ids, counts and times only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -68,14 +68,16 @@ ACCEPT = text(
 
 WRITE_INTENT = text(
     """
-    INSERT INTO retention.intents (chain_id, step, service_id, kind, from_created_at, to_created_at, written_at)
-    VALUES (:chain_id, :step, :service_id, :kind, :from_created_at, :to_created_at, :now)
+    INSERT INTO retention.intents
+        (chain_id, step, service_id, kind, looked_in, from_created_at, to_created_at, written_at)
+    VALUES (:chain_id, :step, :service_id, :kind, :looked_in, :from_created_at, :to_created_at, :now)
     RETURNING id
     """
 )
 INTENTS = text(
     """
-    SELECT from_created_at, to_created_at FROM retention.intents WHERE service_id = :service_id AND kind = :kind
+    SELECT from_created_at, to_created_at FROM retention.intents
+    WHERE service_id = :service_id AND kind = :kind AND looked_in = :looked_in
     """
 )
 FINISH_INTENT = text("DELETE FROM retention.intents WHERE id = :id")
@@ -196,14 +198,9 @@ def accepted_buckets(connection: Connection, night: date) -> set[str]:
     return set(connection.execute(ACCEPTED, {"night": night}).scalars())
 
 
-def accept_missing(
-    connection: Connection, nights: Sequence[date], buckets: Sequence[str], accepted_by: str, now: datetime
-) -> None:
-    """Accept letters without a file in these buckets, for these nights."""
-    for night in nights:
-        for bucket in buckets:
-            values = {"night": night, "bucket": bucket, "now": now, "accepted_by": accepted_by}
-            connection.execute(ACCEPT, values)
+def accept_missing(connection: Connection, night: date, bucket: str, accepted_by: str, now: datetime) -> None:
+    """Accept letters without a file in this bucket, for this night."""
+    connection.execute(ACCEPT, {"night": night, "bucket": bucket, "now": now, "accepted_by": accepted_by})
 
 
 def write_intent(
@@ -213,6 +210,7 @@ def write_intent(
     step: int | None,
     service_id: UUID,
     kind: str,
+    looked_in: str,
     from_created_at: datetime,
     to_created_at: datetime,
     now: datetime,
@@ -223,6 +221,7 @@ def write_intent(
         "step": step,
         "service_id": service_id,
         "kind": kind,
+        "looked_in": looked_in,
         "from_created_at": from_created_at,
         "to_created_at": to_created_at,
         "now": now,
@@ -230,9 +229,11 @@ def write_intent(
     return int(connection.execute(WRITE_INTENT, values).scalar_one())
 
 
-def intents_of_service(connection: Connection, service_id: UUID, kind: str) -> list[tuple[datetime, datetime]]:
-    """The unfinished intents of a service, as ranges of created_at (aware, both ends included)."""
-    rows = connection.execute(INTENTS, {"service_id": service_id, "kind": kind})
+def intents_of_service(
+    connection: Connection, service_id: UUID, kind: str, looked_in: str
+) -> list[tuple[datetime, datetime]]:
+    """The unfinished intents of a service that were found in the same places: ranges of created_at (aware, closed)."""
+    rows = connection.execute(INTENTS, {"service_id": service_id, "kind": kind, "looked_in": looked_in})
     return [(row[0], row[1]) for row in rows]
 
 

@@ -61,7 +61,7 @@ class Chain(Base):
     `step` counts the steps done. `due_at` is the earliest time of the next one. `sent_at` is when a wake-up was
     last sent, `wakes` how often for this step. `attempts` counts the leases taken at this step, `setbacks` the steps
     in a row that got nowhere. `lower_bound` is the largest created_at of the last step: below it, index entries are
-    dead.
+    dead. `missing_in` is the bucket in which too many letters have no file, while the chain rests for that.
     """
 
     __tablename__ = "chains"
@@ -91,6 +91,7 @@ class Chain(Base):
     rows_per_step: Mapped[int | None]
     state: Mapped[str] = mapped_column(default="waiting", server_default="waiting")
     reason: Mapped[str | None]
+    missing_in: Mapped[str | None]
     due_at: Mapped[datetime] = mapped_column(Instant)
     sent_at: Mapped[datetime | None] = mapped_column(Instant)
     wakes: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -167,6 +168,8 @@ class AcceptedMissing(Base):
 class Intent(Base):
     """Written ahead, in a commit of its own: the files of these letters are about to be deleted.
 
+    `looked_in` names the buckets and the folders' time zone that they were found under: under others it says nothing.
+
     While it stands, a letter in its range that has no file is one whose worker was killed, not one that was
     looked for in the wrong place. The step's own commit takes it away.
     """
@@ -179,6 +182,7 @@ class Intent(Base):
     step: Mapped[int | None]
     service_id: Mapped[UUID]
     kind: Mapped[str]
+    looked_in: Mapped[str]
     from_created_at: Mapped[datetime] = mapped_column(Instant)
     to_created_at: Mapped[datetime] = mapped_column(Instant)
     written_at: Mapped[datetime] = mapped_column(Instant)

@@ -12,5 +12,5 @@ def let_go(connection: Connection, kind: str, batch: Batch, report: StepReport) 
     if kind == TEST:
         report.deleted = notifications_dao.delete_batch(connection, batch.rows)
         return
-    notifications_dao.copy_batch_into_history(connection)
+    notifications_dao.copy_batch_into_history(connection, batch.rows)
     report.moved = notifications_dao.delete_batch(connection, batch.rows)

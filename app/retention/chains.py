@@ -18,10 +18,11 @@ from app.dao.chains_dao import DEFERRED, Chain, Group, LeaseLost, Wake
 from app.dao.notifications_dao import REAL, TEST
 from app.db import db
 from app.models.types import LETTER
+from app.retention import traffic
 from app.retention.cutoffs import UnknownService
 from app.retention.next_step import Next, next_batch_rows, what_comes_next
 from app.retention.report import StepReport
-from app.retention.steps import Work, step_transaction, take_step
+from app.retention.steps import StepFailed, Work, step_transaction, take_step
 from app.retention.tools import Tools, tools
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,8 @@ def run_step(chain_id: int, step: int, task_id: str | None) -> list[Wake]:
     the_tools = tools()
     chain = _lease(the_tools.settings, chain_id, step, task_id or str(uuid4()))
     if chain is None:
+        return []
+    if _yields(the_tools.settings, chain):
         return []
     try:
         with step_transaction(the_tools.settings) as connection:
@@ -65,10 +68,26 @@ def _lease(settings: Settings, chain_id: int, step: int, holder: str) -> Chain |
         )
 
 
+def _yields(settings: Settings, chain: Chain) -> bool:
+    """Put the step off while live traffic needs the database, but not for ever."""
+    waits = chain.setbacks if chain.reason in traffic.REASONS else 0
+    if waits >= settings.yield_times:
+        return False
+    with db.transaction() as connection:
+        reason = traffic.reason_to_yield(connection, settings)
+        if reason is None:
+            return False
+        due_at = clock.now() + timedelta(seconds=settings.yield_seconds * random.uniform(0.75, 1.25))  # noqa: S311
+        chains_dao.postpone(connection, chain, reason, reasons=traffic.REASONS, due_at=due_at)
+    log.warning("yielded", chain=chain.id, step=chain.step, reason=reason, next_attempt=due_at.isoformat())
+    return True
+
+
 def _step(connection: Connection, the_tools: Tools, chain: Chain, task_id: str | None) -> list[Wake]:
     now = clock.now()
     work = _work(the_tools.settings, chain, task_id)
     report = take_step(connection, the_tools, work, now)
+    now = clock.now()  # a back-off counts from here: the step may have waited for S3
     decision = what_comes_next(chain.stage, report, moving_bound=chain.lower_bound is not None)
     wakes = _end(connection, chain, decision, now) if decision.what == "end" else []
     _advance(connection, the_tools.settings, chain, work, report, decision, now)
@@ -101,7 +120,9 @@ def _work(settings: Settings, chain: Chain, task_id: str | None) -> Work:
 def _end(connection: Connection, chain: Chain, decision: Next, now: datetime) -> list[Wake]:
     """The chain has nothing left. The last slice of the real ones opens the test chain, once."""
     if chain.notification_type == LETTER and chain.slice == 0:
-        deferred_dao.forget_vanished(connection, chain.service_id, TEST if chain.stage == TEST else REAL)
+        kind = TEST if chain.stage == TEST else REAL
+        deferred_dao.forget_vanished(connection, chain.service_id, kind)
+        deferred_dao.put_off(connection, chain.service_id, kind, now)
     runs_dao.finish_intents_of_chain(connection, chain.id)
     if not decision.starts_test_chain or not chains_dao.is_last_of_group(connection, chain):
         return []
@@ -119,7 +140,8 @@ def _advance(
     now: datetime,
 ) -> None:
     goes_on = decision.what in ("again", "look-again")
-    setbacks = chain.setbacks + 1 if decision.what == "later" else 0
+    earlier = 0 if chain.reason in traffic.REASONS else chain.setbacks
+    setbacks = earlier + 1 if decision.what == "later" else 0
     lower_bound = chain.lower_bound
     if decision.what in ("look-again", "end"):
         lower_bound = None
@@ -131,6 +153,7 @@ def _advance(
         chain,
         state={"rest": "resting", "end": "ended"}.get(decision.what, "waiting"),
         reason=decision.reason,
+        missing_in=report.missing_files.bucket if report.missing_files else None,
         due_at=now + back_off(settings, setbacks) if setbacks else now,
         sent_at=now if goes_on else None,
         lower_bound=lower_bound,
@@ -142,8 +165,11 @@ def _advance(
 
 def _give_back(settings: Settings, chain: Chain, error: Exception) -> None:
     due_at = clock.now() + back_off(settings, chain.attempts)
+    rows = chain.rows_per_step
+    if isinstance(error, StepFailed) and error.was_cut:
+        rows = max(1, (rows or settings.rows_per_step(chain.notification_type)) // 2)
     with db.transaction() as connection:
-        chains_dao.fail(connection, chain, type(error).__name__, due_at)
+        chains_dao.fail(connection, chain, type(error).__name__, due_at=due_at, rows_per_step=rows)
     log.error(
         "step-failed",
         chain=chain.id,

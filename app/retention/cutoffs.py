@@ -10,6 +10,8 @@ from app import clock
 from app.config import Settings
 from app.dao import services_dao
 
+BEFORE_ANY_ROW = date(1970, 1, 1)
+
 
 class RetentionRefused(ValueError):
     """The service's retention is zero or negative. Nothing of it is deleted until that is mended."""
@@ -22,11 +24,12 @@ class UnknownService(ValueError):
 def cutoff(night: date, days: int, zone: ZoneInfo) -> datetime:
     """The cut-off of a night: the first instant of the local date `days` before it, aware, in UTC.
 
-    Calendar days, so that it is right on the nights on which the clocks change. Raises RetentionRefused.
+    Calendar days, so that it is right on the nights on which the clocks change. A retention that is longer than
+    the calendar (999,999 days, for "always") reaches back to where no row is. Raises RetentionRefused.
     """
     if days <= 0:
         raise RetentionRefused(f"a retention of {days} days is refused; it must be 1 or more")
-    return clock.first_instant(night - timedelta(days=days), zone)
+    return clock.first_instant(night - timedelta(days=min(days, (night - BEFORE_ANY_ROW).days)), zone)
 
 
 def effective_cutoff(

@@ -32,7 +32,7 @@ def what_comes_next(stage: str, report: StepReport, *, moving_bound: bool) -> Ne
         return Next("rest", "missing-files")
     if report.stopped:
         return Next("later", report.stopped)
-    if report.removed or report.newly_deferred or report.newly_broken:
+    if report.removed or report.deferred or report.broken:
         return Next("again")
     if moving_bound:
         return Next("look-again")
@@ -42,7 +42,7 @@ def what_comes_next(stage: str, report: StepReport, *, moving_bound: bool) -> Ne
 
 
 def next_batch_rows(report: StepReport, rows: int, most: int) -> int:
-    """The next batch size: half after S3 stopped the step, else a quarter more, up to the setting."""
-    if report.stopped:
+    """The next batch size: half after S3 or the budget stopped the step, else a quarter more, up to the setting."""
+    if report.stopped or report.past_budget:
         return max(1, rows // 2)
     return min(most, rows + max(1, rows // 4))

@@ -19,7 +19,7 @@ from app.dao import chains_dao, deferred_dao, notifications_dao, runs_dao, servi
 from app.dao.chains_dao import REAL, Group, Wake
 from app.dao.notifications_dao import Scope
 from app.db import db
-from app.models.types import NOTIFICATION_TYPES
+from app.models.types import LETTER, NOTIFICATION_TYPES
 from app.retention.chains import WHOLE, open_deferred
 from app.retention.cutoffs import cutoff
 from app.retention.tools import tools
@@ -58,11 +58,12 @@ def start_run(night: date | None = None) -> date:
     return night
 
 
-def fan_out(notification_type: str, night: date | None = None, service_id: UUID | None = None) -> list[Wake]:
+def fan_out(notification_type: str, night: date | None = None) -> list[Wake]:
     """Open the chains of every service with something overdue, due over the settings' spread of seconds.
 
     `night` is the date from which retentions are counted back, tonight's by default: a task executed the next
-    morning keeps its night's. With `service_id` that service alone. Returns wake-ups of the chains that are due.
+    morning keeps its night's. Returns wake-ups of the chains that are due. When the chains of a service can't be
+    opened the others go on, and the type counts as not fanned out: the dispatcher sends its task again.
     """
     settings = tools().settings
     now = clock.now()
@@ -73,12 +74,15 @@ def fan_out(notification_type: str, night: date | None = None, service_id: UUID 
         services = find_overdue(connection, settings, notification_type, night)
         without_service = count_without_service(connection, settings, notification_type, night)
         refused = [r for r in services_dao.refused(connection) if r.notification_type == notification_type]
-    if service_id is not None:
-        services = [service for service in services if service.service_id == service_id]
-    wakes = []
+    wakes: list[Wake] = []
+    are_all_open = True
     for service, due_at in _spread(services, now, settings.fan_out_spread_seconds):
-        wakes += open_chains(night, notification_type, service, due_at, now)
-    if service_id is None:
+        try:
+            wakes += open_chains(night, notification_type, service, due_at, now)
+        except DBAPIError as error:
+            are_all_open = False
+            _say_not_opened(service.service_id, notification_type, error)
+    if are_all_open:
         with db.transaction() as connection:
             runs_dao.mark_fanned_out(
                 connection,
@@ -88,6 +92,24 @@ def fan_out(notification_type: str, night: date | None = None, service_id: UUID 
                 services=len(services),
                 rows_without_service=without_service,
             )
+    _say_what_stays(notification_type, refused, without_service)
+    log.info("fanned-out", night=night.isoformat(), notification_type=notification_type, services=len(services))
+    return wakes
+
+
+def _say_not_opened(service_id: UUID, notification_type: str, error: DBAPIError) -> None:
+    log.error(
+        "chains-not-opened",
+        service_id=str(service_id),
+        notification_type=notification_type,
+        error=type(error.orig).__name__,
+        mend="the dispatcher tries again",
+    )
+
+
+def _say_what_stays(
+    notification_type: str, refused: Sequence[services_dao.RefusedRetention], without_service: int
+) -> None:
     for refusal in refused:
         log.error(
             "retention-refused",
@@ -97,8 +119,6 @@ def fan_out(notification_type: str, night: date | None = None, service_id: UUID 
         )
     if without_service:
         log.warning("rows-without-service", notification_type=notification_type, count=without_service)
-    log.info("fanned-out", night=night.isoformat(), notification_type=notification_type, services=len(services))
-    return wakes
 
 
 def find_overdue(connection: Connection, settings: Settings, notification_type: str, night: date) -> list[Overdue]:
@@ -142,12 +162,14 @@ def dispatch() -> tuple[list[Wake], list[tuple[date, str]]]:
             resend_seconds=resend_seconds,
             earliest_night=clock.local_date(now - NIGHTS_TO_MEND, settings.zone),
         )
-    with db.transaction() as connection:
-        wakes = [
-            wake
-            for whose in deferred_dao.due(connection, now, SERVICES_PER_LOOK)
-            for wake in open_deferred(connection, whose, now)
-        ]
+        due = deferred_dao.due(connection, now, SERVICES_PER_LOOK)
+    wakes: list[Wake] = []
+    for whose in due:
+        try:
+            with db.transaction() as connection:
+                wakes += open_deferred(connection, whose, now)
+        except DBAPIError as error:
+            _say_not_opened(whose.service_id, LETTER, error)
     with db.transaction() as connection:
         wakes += chains_dao.take_due(connection, now=now, resend_seconds=resend_seconds, at_most=WAKES_PER_LOOK)
     return wakes, unsent

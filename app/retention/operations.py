@@ -53,12 +53,14 @@ def lift(scope: str, lifted_by: str) -> tuple[bool, int]:
 
 
 def accept_missing(accepted_by: str) -> int:
-    """Accept that many letters have no file, for the nights whose chains rest for it. Returns how many go on."""
+    """Accept that many letters have no file, for the nights and buckets that chains rest for. How many go on."""
+    now = clock.now()
+    woken = 0
     with db.transaction() as connection:
-        nights = chains_dao.nights_resting_for_missing_files(connection)
-        runs_dao.accept_missing(connection, nights, _buckets(), accepted_by, clock.now())
-        woken = chains_dao.wake_accepted(connection, nights, clock.now())
-    log.warning("missing-files-accepted", nights=[str(night) for night in nights], by=accepted_by, chains=woken)
+        for night, bucket in chains_dao.resting_for_missing_files(connection):
+            runs_dao.accept_missing(connection, night, bucket, accepted_by, now)
+            woken += chains_dao.wake_accepted(connection, night, bucket, now)
+            log.warning("missing-files-accepted", night=str(night), bucket=bucket, by=accepted_by)
     return woken
 
 
@@ -104,11 +106,6 @@ def run(
                 chosen = nightly.Overdue(service.service_id, cutoff)
                 wakes += nightly.open_chains(night, notification_type, chosen, now, now)
     return wakes
-
-
-def _buckets() -> list[str]:
-    buckets = tools().naming.buckets
-    return [buckets.letters, buckets.test_letters, buckets.invalid_pdf, buckets.letters_scan]
 
 
 def _longest_wait() -> float:

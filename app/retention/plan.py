@@ -10,6 +10,7 @@ from app.dao.overview_dao import ServiceOverdue
 from app.db import db
 from app.models.types import LETTER_STATUSES_NOT_FINAL, NOTIFICATION_TYPES
 from app.retention.nightly import count_without_service, find_overdue
+from app.retention.readiness import check_database
 from app.retention.tools import tools
 
 SECONDS_FOR_COUNTING = 600.0
@@ -40,10 +41,14 @@ class Plan:
 
 
 def plan(night: date | None = None) -> Plan:
-    """Count what a night, tonight by default, would move and delete per service and type. Writes nothing."""
+    """Count what a night, tonight by default, would move and delete per service and type. Writes nothing.
+
+    Raises DatabaseNotReady.
+    """
     settings = tools().settings
     now = clock.now()
     night = night or clock.local_date(now, settings.zone)
+    check_database()
     with db.transaction(statement_seconds=SECONDS_FOR_COUNTING, read_only=True) as connection:
         types = []
         for notification_type in NOTIFICATION_TYPES:

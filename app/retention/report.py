@@ -27,6 +27,9 @@ class StepReport:
     stopped: str | None = None
     """Why S3 could not be asked further: SlowDown, Unreachable or OutOfTime."""
 
+    past_budget: bool = False
+    """The step took longer than its budget."""
+
     chosen: int = 0
     moved: int = 0
     deleted: int = 0
@@ -35,9 +38,8 @@ class StepReport:
     without_file: int = 0
     deferred: int = 0
     """Letters that this step held back, for the first time or again."""
-    newly_deferred: int = 0
-    newly_broken: int = 0
-    """Buckets found missing, or refusing everything, for the first time."""
+    broken: int = 0
+    """Buckets that this step found missing, or refusing everything."""
     first: datetime | None = None
     last: datetime | None = None
     """The least and the largest created_at chosen."""

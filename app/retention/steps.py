@@ -31,6 +31,10 @@ from app.storage.client import Deadline
 log = structlog.get_logger(__name__)
 
 COUNT_NO_FURTHER = 10_000
+LONG_STATEMENTS_PER_STEP = 3
+"""The choice, the copy into history and the delete share a step's budget."""
+CUT_BY_A_TIMEOUT = ("57014", "25P03", "25P04")
+"""SQLSTATEs: a statement was cancelled, an idle transaction or a transaction ran out of time."""
 
 
 class UnknownType(ValueError):
@@ -39,6 +43,15 @@ class UnknownType(ValueError):
 
 class StepFailed(RuntimeError):
     """The database refused a step, which was rolled back. The message holds no value of any row."""
+
+    def __init__(self, error: DBAPIError) -> None:
+        self.sqlstate: str | None = getattr(error.orig, "pgcode", None)
+        super().__init__(f"{type(error).__name__} {self.sqlstate or ''}".strip())
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether a time-out of the database ended it: a smaller batch may do."""
+        return self.sqlstate in CUT_BY_A_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -133,19 +146,23 @@ def step_transaction(settings: Settings) -> Iterator[Connection]:
     """The step's own transaction. What the database refuses becomes StepFailed, without the rows' values."""
     try:
         with db.transaction(
-            statement_seconds=settings.step_budget_seconds, lock_seconds=settings.lock_timeout_seconds
+            statement_seconds=settings.step_budget_seconds / LONG_STATEMENTS_PER_STEP,
+            lock_seconds=settings.lock_timeout_seconds,
+            idle_seconds=settings.lease_seconds,  # above the budget, within which S3 is waited for
         ) as connection:
             yield connection
     except DBAPIError as error:
         # Not chained: PostgreSQL's detail quotes the row, and a log would show it.
-        raise StepFailed(f"{type(error).__name__} {getattr(error.orig, 'pgcode', None) or ''}".strip()) from None
+        raise StepFailed(error) from None
 
 
 def take_step(connection: Connection, tools: Tools, work: Work, now: datetime) -> StepReport:
     """Do one step within the caller's transaction, record it, and return its report. Does not commit."""
     started = time.monotonic()
     report = _attempt(connection, tools, work, now)
-    record = _record(work, report, now, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    report.past_budget = seconds > tools.settings.step_budget_seconds
+    record = _record(work, report, now, seconds)
     runs_dao.record_step(connection, record, report.looks)
     _say(record, report)
     return report

@@ -14,6 +14,8 @@ from app.storage.naming import Buckets, Naming
 # Of the step's budget: S3's time-outs, so that a request and its second attempt fit in and leave time to commit.
 CONNECT_SHARE, READ_SHARE = 0.05, 0.15
 LONGEST_CONNECT_SECONDS, LONGEST_READ_SECONDS = 3.0, 10.0
+# The pause before a second attempt can take 6 s: where the budget has no room for it, the next step is that attempt.
+LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ class Tools:
         )
         return Naming(buckets, settings.folder_zone, settings.letter_postage_classes)
 
+    @property
+    def looked_in(self) -> str:
+        """Where letters are looked for, in a word to compare: the buckets and the folders' time zone."""
+        buckets = self.naming.buckets
+        names = (buckets.letters, buckets.test_letters, buckets.invalid_pdf, buckets.letters_scan)
+        return " ".join((*names, self.settings.letter_folder_timezone))
+
     @cached_property
     def files(self) -> LetterFiles:
         """Finds and deletes letter files."""
@@ -43,23 +52,24 @@ class Tools:
             self.settings.aws_endpoint_url_s3,
             connect_seconds=min(LONGEST_CONNECT_SECONDS, budget * CONNECT_SHARE),
             read_seconds=min(LONGEST_READ_SECONDS, budget * READ_SHARE),
+            attempts_per_request=2 if budget >= LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS else 1,
         )
         return LetterFiles(client, self.naming)
 
     def statuses_to_look_at(self, kind: str, broken: set[str]) -> tuple[set[str], set[str] | None]:
         """Statuses whose letters are passed over while these buckets are broken, and the only ones left, if so.
 
-        Follows the table of places: test letters are all in one bucket; any status without a place of its own
-        is in the letters' bucket.
+        Follows the table of places (`Naming.places`): by their status, some letters have a place beside their own
+        bucket, or instead of it. A letter is passed over when one of its places is broken.
         """
         buckets = self.naming.buckets
-        if kind == TEST:
-            return set(), (set() if buckets.test_letters in broken else None)
         passed_over: set[str] = set()
         if buckets.invalid_pdf in broken:
             passed_over.add("validation-failed")
         if buckets.letters_scan in broken:
             passed_over |= {"virus-scan-failed", "technical-failure"}
+        if kind == TEST:
+            return passed_over, (set() if buckets.test_letters in broken else None)
         return passed_over, ({"validation-failed"} if buckets.letters in broken else None)
 
 
