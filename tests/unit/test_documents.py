@@ -18,7 +18,7 @@ def test_the_configuration_page_is_what_the_settings_say() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_leads_to_a_file(document: Path) -> None:
-    targets = [target for target in LINK.findall(document.read_text())]
+    targets = LINK.findall(document.read_text())
     missing = [target for target in targets if not (document.parent / target).exists()]
     assert missing == []
 

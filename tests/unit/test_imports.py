@@ -1,0 +1,114 @@
+"""Imports point one way: `celery | api | ops | cli → retention | accounts → dao | storage → models`.
+
+Read from the source with `ast`, so that an import inside of a function counts, too. Seen to fail: an import of
+`app.retention` put into `app.dao`, one of `app.clock` into `app.storage`, one of `app.local` into `app.cli`, one of
+`app.dao` into `app.storage` and one of `app.celery` into `app.api`; an f-string given to `text`.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# What each part may import besides itself. A part that is not here fails its test: it must be given its place.
+BOTTOM = {"clock", "config", "db"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "clock": set(),
+    "config": set(),
+    "config_reference": {"config"},
+    "db": set(),
+    "logs": {"config"},
+    "models": set(),
+    "storage": set(),
+    "dao": BOTTOM | {"models"},
+    "retention": BOTTOM | {"models", "dao", "storage"},
+    "accounts": BOTTOM | {"models", "dao", "storage"},
+    "api": BOTTOM | {"models", "dao", "retention", "accounts"},
+    "ops": BOTTOM | {"models", "dao", "retention", "accounts"},
+    # A worker's process makes its own application; so do people who type `flask`, whose commands send tasks.
+    "celery": BOTTOM | {"models", "dao", "retention", "accounts", "logs", "app"},
+    "cli": BOTTOM | {"models", "dao", "retention", "accounts", "celery", "logs"},
+    "wiring": BOTTOM | {"retention", "accounts", "api", "ops", "cli", "logs"},
+    "app": {"config", "db", "wiring"},
+}
+SOURCES = [path for path in sorted((ROOT / "app").rglob("*.py")) if "local" not in path.relative_to(ROOT).parts]
+
+
+def part_of(path: Path) -> str:
+    inside = path.relative_to(ROOT / "app").with_suffix("").parts
+    return "app" if inside == ("__init__",) else inside[0]
+
+
+def parts_imported(tree: ast.AST) -> Iterator[str]:
+    """The parts of app that a module imports; `app` itself for what `app/__init__.py` defines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that they can be read"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "app":
+                part = rest.partition(".")[0]
+                yield part if is_part(part) else "app"
+
+
+def is_part(name: str) -> bool:
+    return bool(name) and ((ROOT / "app" / name).is_dir() or (ROOT / "app" / f"{name}.py").is_file())
+
+
+def test_the_sources_are_found():
+    assert {"dao", "retention", "storage", "celery", "cli"} <= {part_of(path) for path in SOURCES}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_lies_below_it(path):
+    part = part_of(path)
+    imported = set(parts_imported(ast.parse(path.read_text()))) - {part}
+    assert imported <= MAY_IMPORT[part]
+
+
+def test_nothing_is_allowed_that_would_close_a_circle():
+    """Apart from what starts a process: `app` wires everything, and a Celery worker makes its own `app`."""
+    below = {part: allowed - {"app"} for part, allowed in MAY_IMPORT.items()}
+    placed: set[str] = set()
+    while below:
+        free = {part for part, allowed in below.items() if allowed <= placed}
+        assert free, f"a circle among {sorted(below)}"
+        placed |= free
+        below = {part: allowed for part, allowed in below.items() if part not in free}
+
+
+def statements_made_of_values(tree: ast.AST) -> Iterator[int]:
+    """Lines where an f-string inside of a function is given to something that executes SQL."""
+    for function in ast.walk(tree):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and node.args and called(node) in EXECUTE and has_f_string(node.args[0]):
+                    yield node.lineno
+
+
+EXECUTE = {"text", "execute", "exec_driver_sql", "scalar", "scalars", "SQL"}
+
+
+def called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def has_f_string(node: ast.AST) -> bool:
+    """An f-string, `%` or `.format` in what is given, unless it is psycopg2's own `SQL(...).format(...)`."""
+    return any(
+        isinstance(inner, ast.JoinedStr) or (isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Mod))
+        for inner in ast.walk(node)
+    )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_statement_is_put_together_from_values_when_it_is_executed(path):
+    assert list(statements_made_of_values(ast.parse(path.read_text()))) == []

@@ -1,0 +1,81 @@
+"""What comes next, as the design's table has it.
+
+Promises 4, 6 and 7. Seen to fail, a row of the table each: every branch of `what_comes_next` taken out in turn,
+`removed` put before `stopped`, `moving_bound` after `eligible_left`, and test chains started by every stage.
+"""
+
+import pytest
+
+from app.retention.next_step import Next, next_batch_rows, what_comes_next
+from app.retention.report import MissingFiles, StepReport
+
+MISSING = MissingFiles("letters", looked=30, missing=30)
+STAGES = ("real", "test", "deferred")
+
+# What the step says, and what is next, the first row that applies counting.
+TABLE = [
+    ({"resting": "on-hold"}, Next("rest", "on-hold")),
+    ({"resting": "paused"}, Next("rest", "paused")),
+    ({"refused": "0 days"}, Next("end", "retention-refused")),
+    ({"missing_files": MISSING}, Next("rest", "missing-files")),
+    ({"stopped": "SlowDown"}, Next("later", "SlowDown")),
+    ({"stopped": "Unreachable"}, Next("later", "Unreachable")),
+    ({"moved": 1}, Next("again")),
+    ({"deleted": 1}, Next("again")),
+    ({"deferred": 1}, Next("again")),
+    ({"broken": 1}, Next("again")),
+    ({"eligible_left": True}, Next("later", "locked")),
+]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("said", "then"), TABLE)
+def test_what_a_step_says_decides_what_comes_next(said, then, stage):
+    assert what_comes_next(stage, StepReport(**said), moving_bound=False) == then
+
+
+@pytest.mark.parametrize("row", range(len(TABLE)))
+def test_where_several_rows_apply_the_first_one_counts(row):
+    said = {name: value for later, _ in reversed(TABLE[row:]) for name, value in later.items()}
+    assert what_comes_next("real", StepReport(**said), moving_bound=False) == TABLE[row][1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "starts_test_chain"),
+    [("real", True), ("test", False), ("deferred", False)],
+)
+@pytest.mark.parametrize("said", [{}, {"not_final": 3}], ids=["nothing left", "only letters that are not final left"])
+def test_only_the_real_chain_starts_the_test_chain_when_it_ends(stage, starts_test_chain, said):
+    then = Next("end", starts_test_chain=starts_test_chain)
+    assert what_comes_next(stage, StepReport(**said), moving_bound=False) == then
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("said", [{}, {"not_final": 3}, {"eligible_left": True}])
+def test_a_step_that_did_not_look_at_the_whole_slice_never_ends_it(stage, said):
+    assert what_comes_next(stage, StepReport(**said), moving_bound=True) == Next("look-again")
+
+
+@pytest.mark.parametrize(("said", "then"), TABLE[:-1])
+def test_a_moving_bound_changes_nothing_else(said, then):
+    assert what_comes_next("real", StepReport(**said), moving_bound=True) == then
+
+
+@pytest.mark.parametrize(
+    ("said", "rows", "most", "next_rows"),
+    [
+        ({"stopped": "SlowDown"}, 5000, 5000, 2500),
+        ({"stopped": "SlowDown", "moved": 4000}, 5000, 5000, 2500),
+        ({"stopped": "SlowDown"}, 3, 5000, 1),
+        ({"stopped": "SlowDown"}, 1, 5000, 1),
+        ({"past_budget": True, "moved": 5000}, 5000, 5000, 2500),
+        ({"moved": 1000}, 1000, 5000, 1250),
+        ({"moved": 1}, 1, 5000, 2),
+        ({"moved": 4800}, 4800, 5000, 5000),
+        ({"moved": 5000}, 5000, 5000, 5000),
+        ({"moved": 5000}, 5000, 1000, 1000),
+        ({}, 1000, 5000, 1250),
+    ],
+)
+def test_a_batch_is_halved_when_s3_or_the_budget_stops_it_and_grows_back_by_a_quarter(said, rows, most, next_rows):
+    assert next_batch_rows(StepReport(**said), rows, most) == next_rows
