@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app import config
+from app.retention.letters import LEAST_SECONDS_TO_MOVE, STATEMENTS_TO_MOVE
 
 NEEDED = {
     "DATABASE_URL": "postgresql://someone:secret@db.test:5432/notify",
