@@ -84,12 +84,12 @@ def _yields(settings: Settings, chain: Chain) -> bool:
 
 
 def _step(connection: Connection, the_tools: Tools, chain: Chain, task_id: str | None) -> list[Wake]:
-    now = clock.now()
+    chose_at = clock.now()
     work = _work(the_tools.settings, chain, task_id)
-    report = take_step(connection, the_tools, work, now)
+    report = take_step(connection, the_tools, work, chose_at)
     now = clock.now()  # a back-off counts from here: the step may have waited for S3
     decision = what_comes_next(chain.stage, report, moving_bound=chain.lower_bound is not None)
-    wakes = _end(connection, chain, decision, now) if decision.what == "end" else []
+    wakes = _end(connection, chain, decision, chose_at, now) if decision.what == "end" else []
     _advance(connection, the_tools.settings, chain, work, report, decision, now)
     if decision.what in ("again", "look-again"):
         wakes.append(chain.wake(chain.step + 1))
@@ -117,12 +117,13 @@ def _work(settings: Settings, chain: Chain, task_id: str | None) -> Work:
     )
 
 
-def _end(connection: Connection, chain: Chain, decision: Next, now: datetime) -> list[Wake]:
+def _end(connection: Connection, chain: Chain, decision: Next, chose_at: datetime, now: datetime) -> list[Wake]:
     """The chain has nothing left. The last slice of the real ones opens the test chain, once."""
-    if chain.notification_type == LETTER and chain.slice == 0:
+    if chain.notification_type == LETTER and chain.stage != REAL:
+        # Due when this step chose, and not chosen: the chain covers the whole service, so it is not eligible.
         kind = TEST if chain.stage == TEST else REAL
         deferred_dao.forget_vanished(connection, chain.service_id, kind)
-        deferred_dao.put_off(connection, chain.service_id, kind, now)
+        deferred_dao.put_off(connection, chain.service_id, kind, chose_at)
     runs_dao.finish_intents_of_chain(connection, chain.id)
     if not decision.starts_test_chain or not chains_dao.is_last_of_group(connection, chain):
         return []

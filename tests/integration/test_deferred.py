@@ -14,6 +14,7 @@ from app.dao import deferred_dao
 from app.dao.deferred_dao import Whose
 from app.db import db
 from app.retention import nightly, operations
+from tests.chain_steps import do_all, open_chains
 from tests.factories import create_letter, create_service, days_ago, deferred, history, live, set_retention, where
 from tests.integration.night import broken_buckets, deferrals, dispatch, make_due, run_night, states
 
@@ -203,3 +204,21 @@ def test_real_and_test_letters_of_a_service_are_counted_apart(app, connection, s
     with db.transaction() as transaction:
         assert deferred_dao.count_letters(transaction) == (2, 0)
         assert [row.reason for row in deferred_dao.letters(transaction, 10)] == ["AccessDenied", "AccessDenied"]
+
+
+def test_a_slice_that_ends_does_not_put_off_the_deferred_letters_of_another(app, connection, s3):
+    """Seen to fail with `put_off` at the end of every first slice: the letter waited for an hour."""
+    service = create_service(connection)
+    create_letter(connection, s3, service, days_ago(40))
+    later = create_letter(connection, s3, service, days_ago(20))
+    first, _ = open_chains(service, "letter", bounds=[days_ago(30)])
+    connection.execute(
+        text(
+            "INSERT INTO retention.deferred_letters VALUES (:id, :service, 'real', now(), 'InternalError', 1, "
+            "now(), now(), now() - interval '1 second', false)"
+        ),
+        {"id": later, "service": service},
+    )
+    do_all([first])
+    due = connection.execute(text("SELECT next_attempt_at <= now() FROM retention.deferred_letters")).scalar()
+    assert (due, later in live(connection)) == (True, True)
