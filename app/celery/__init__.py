@@ -6,17 +6,25 @@ kept. The truth is in `retention.chains`, so that a message that is lost, late o
 
 from typing import Any
 
+import structlog
 from celery import Celery, Task, signals
 from celery.schedules import crontab
 from flask import Flask, current_app, has_app_context
-from kombu import Queue
+from kombu import Exchange, Queue
+from sqlalchemy.exc import OperationalError
 
 from app import config, create_app, logs
+from app.retention.readiness import DatabaseNotReady, check_database
 
-DISPATCH_SECONDS_LATE = 0.9
+log = structlog.get_logger(__name__)
+
+DISPATCH_EXPIRES_AFTER_INTERVALS = 0.9
 """A dispatch that has not begun after this share of its interval is dropped: the next one does its work."""
-SECONDS_A_TASK_CANNOT_TAKE = 5
-"""So many times the step's budget: a backstop against code that hangs, far above any step."""
+QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 20}
+"""A message that was given back so often is dropped: RabbitMQ's own limit since 4.0, none before."""
+SOFT_SHUTDOWN_IN_STEP_BUDGETS = 1.5
+LONGEST_SOFT_SHUTDOWN_SECONDS = 110
+"""A worker that is told to stop is killed 120 s later."""
 
 
 class ContextTask(Task):
@@ -44,6 +52,21 @@ def _forget_the_parents_app(**_: Any) -> None:
     ContextTask._flask_app = None
 
 
+@signals.worker_init.connect
+def _refuse_a_database_that_does_not_fit(**_: Any) -> None:
+    """Ends the worker with a sentence. One that can't be reached may come back: the worker starts and waits."""
+    app = create_app()
+    try:
+        with app.app_context():
+            check_database()
+    except DatabaseNotReady as error:
+        raise SystemExit(f"Error: {error}") from None  # celery logs any other exception here, and starts
+    except OperationalError as error:
+        log.error("database-not-reachable", why=type(error.orig).__name__, mend="check DATABASE_URL and the server")
+    finally:
+        app.extensions["db.engine"].dispose()  # nothing open when the pool forks
+
+
 @signals.setup_logging.connect
 def _log_as_we_do(**_: Any) -> None:
     logs.configure(settings())
@@ -56,28 +79,26 @@ def settings() -> config.Settings:
 
 def configuration(settings: config.Settings) -> dict[str, Any]:
     """Celery's configuration from the settings."""
-    transport: dict[str, Any] = {}
-    if settings.celery_broker_url.startswith(("redis", "sqs")):
-        transport["visibility_timeout"] = settings.visibility_timeout_seconds
-    if settings.celery_broker_url.startswith("redis"):
-        # As shipped, a killed worker's task is looked for every 100 s only.
-        transport |= {"unacked_restore_interval": 2, "unacked_restore_throttle": 1}
     return {
         "broker_url": settings.celery_broker_url,
-        "broker_transport_options": transport,
+        "broker_transport_options": _transport(settings),
         "broker_connection_retry_on_startup": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_ignore_result": True,
-        "task_time_limit": SECONDS_A_TASK_CANNOT_TAKE * settings.step_budget_seconds,
+        "task_time_limit": settings.task_time_limit_seconds,
         "worker_prefetch_multiplier": 1,
-        "worker_soft_shutdown_timeout": settings.step_budget_seconds + 30,
+        "worker_soft_shutdown_timeout": min(
+            SOFT_SHUTDOWN_IN_STEP_BUDGETS * settings.step_budget_seconds, LONGEST_SOFT_SHUTDOWN_SECONDS
+        ),
         "worker_enable_soft_shutdown_on_idle": False,
         "accept_content": ["json"],
         "task_serializer": "json",
-        "task_queues": [Queue(settings.queue_nightly), Queue(settings.queue_periodic)],
+        "task_queues": [_queue(name, settings) for name in (settings.queue_nightly, settings.queue_periodic)],
         "task_default_queue": settings.queue_nightly,
         "task_create_missing_queues": False,
+        # On SQS each worker would make a queue for it, which nobody removes.
+        "worker_enable_remote_control": _broker(settings) != "sqs",
         "task_routes": {"dispatch-retention": {"queue": settings.queue_periodic}},
         "timezone": settings.retention_timezone,
         "enable_utc": True,
@@ -94,11 +115,36 @@ def configuration(settings: config.Settings) -> dict[str, Any]:
                 "schedule": settings.dispatch_every_seconds,
                 "options": {
                     "queue": settings.queue_periodic,
-                    "expires": settings.dispatch_every_seconds * DISPATCH_SECONDS_LATE,
+                    "expires": settings.dispatch_every_seconds * DISPATCH_EXPIRES_AFTER_INTERVALS,
                 },
             },
         },
     }
+
+
+def _broker(settings: config.Settings) -> str:
+    """The kind of broker: redis, amqp or sqs, with TLS or without."""
+    scheme = settings.celery_broker_url.partition("://")[0]
+    return {"rediss": "redis", "amqps": "amqp"}.get(scheme, scheme)
+
+
+def _transport(settings: config.Settings) -> dict[str, Any]:
+    """What the broker needs so that no message is lost, and a dead worker's comes back soon; docs/brokers.md."""
+    visible: dict[str, Any] = {"visibility_timeout": settings.visibility_timeout_seconds}
+    by_broker: dict[str, dict[str, Any]] = {
+        # As shipped, a killed worker's task is looked for every 100 s only.
+        "redis": visible | {"unacked_restore_interval": 2, "unacked_restore_throttle": 1},
+        "amqp": {"confirm_publish": True},
+        # Its address and credentials are boto3's to find (AWS_ENDPOINT_URL_SQS, a role); a host in the URL means TLS.
+        "sqs": visible | {"region": settings.aws_region, "is_secure": True, "polling_interval": 0.2},
+    }
+    return by_broker[_broker(settings)]
+
+
+def _queue(name: str, settings: config.Settings) -> Queue:
+    """With an exchange and key of its own: without, Celery binds every queue to the default one's."""
+    arguments = QUORUM if _broker(settings) == "amqp" else None
+    return Queue(name, Exchange(name, type="direct"), routing_key=name, queue_arguments=arguments)
 
 
 celery = Celery("app", task_cls=ContextTask, include=["app.celery.nightly_tasks"])

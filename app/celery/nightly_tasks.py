@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 
 from app import clock
@@ -131,7 +132,12 @@ def _step(
     if chain is not None and step is not None:
         send_wakes(chains.run_step(chain, step, task.request.id))
         return
-    send_wakes(chains.adopt(checked_type(notification_type), checked_id(service_id), clock.as_utc(cutoff), stage))
+    try:
+        wakes = chains.adopt(checked_type(notification_type), checked_id(service_id), clock.as_utc(cutoff), stage)
+    except ValueError as error:
+        log.error("message-refused", task=task.name, task_id=task.request.id, why=str(error))
+        raise Ignore from None  # acknowledged: it will make no more sense the next time
+    send_wakes(wakes)
 
 
 def _send(task: Any, **message: Any) -> None:

@@ -1,14 +1,19 @@
 """The `flask` commands and what `flask shell` has at hand."""
 
+import os
+
 from flask import Flask
 
+from app import logs
 from app.cli.database import database
 from app.cli.retention import retention
 from app.cli.shell import shell_context
 
 
 def register(app: Flask) -> None:
-    """Give the application its commands."""
+    """Give the application its commands; they log to standard error, since a program may read what they print."""
+    if os.environ.get("FLASK_RUN_FROM_CLI") == "true":  # flask's own mark; not in a web server, a worker or a test
+        logs.configure(app.extensions["settings"])
     app.cli.add_command(retention)
     app.cli.add_command(database)
     app.shell_context_processor(shell_context)

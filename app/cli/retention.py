@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import click
-from flask.cli import AppGroup
 from rich.console import Console
 
 from app import clock
 from app.cli import show
+from app.cli.errors import SentencesGroup
 from app.dao import overview_dao
 from app.dao.chains_dao import Wake
 from app.dao.holds_dao import PIPELINE
@@ -23,7 +23,7 @@ from app.retention.plan import plan
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
-retention = AppGroup("retention", help="Personal data past its retention: plan, run, status, and stepping in.")
+retention = SentencesGroup("retention", help="Personal data past its retention: plan, run, status, and stepping in.")
 
 
 class Instant(click.ParamType):

@@ -14,7 +14,7 @@ from app.db import db
 from app.models.types import LETTER, NOTIFICATION_TYPES
 from app.retention.plan import Plan
 
-LEAST_WIDTH = 140
+LEAST_WIDTH = 240
 
 
 def plan(tonight: Plan, types: Sequence[str] = NOTIFICATION_TYPES, only: UUID | None = None) -> None:
@@ -155,7 +155,7 @@ def _print(console: Console, title: str, rows: Sequence[dict[str, object]], colu
 
 
 def _console() -> Console:
-    """Wide enough for a service's id and its numbers on one line, whatever the terminal's width."""
+    """Wide enough for two ids and their numbers uncut, whatever the terminal's width. Tables take what they need."""
     return Console(width=max(Console().width, LEAST_WIDTH), soft_wrap=True)
 
 

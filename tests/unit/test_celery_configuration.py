@@ -147,15 +147,35 @@ print(answers)
 @pytest.mark.parametrize(
     ("broker", "expected"),
     [
-        ("redis://broker/0", {"visibility_timeout": 77, "unacked_restore_interval": 2, "unacked_restore_throttle": 1}),
-        ("rediss://broker/0", {"visibility_timeout": 77, "unacked_restore_interval": 2, "unacked_restore_throttle": 1}),
-        ("sqs://", {"visibility_timeout": 77}),
-        ("amqp://broker//", {}),
+        ("redis://broker/0", {"visibility_timeout": 777, "unacked_restore_interval": 2, "unacked_restore_throttle": 1}),
+        ("rediss://broker/0", {"visibility_timeout": 777, "unacked_restore_interval": 2, "unacked_restore_throttle": 1}),
+        (
+            "sqs://",
+            {"visibility_timeout": 777, "region": "eu-west-1", "is_secure": True, "polling_interval": 0.2},
+        ),
+        ("amqp://broker//", {"confirm_publish": True}),
+        ("amqps://broker//", {"confirm_publish": True}),
     ],
 )
-def test_only_brokers_that_have_a_visibility_time_out_are_given_one(broker, expected):
-    made = configured(CELERY_BROKER_URL=broker, VISIBILITY_TIMEOUT_SECONDS="77")
+def test_each_broker_is_told_what_keeps_its_messages(broker, expected):
+    made = configured(CELERY_BROKER_URL=broker, VISIBILITY_TIMEOUT_SECONDS="777")
     assert made["broker_transport_options"] == expected
+
+
+@pytest.mark.parametrize(
+    ("broker", "arguments", "control"),
+    [
+        ("redis://broker/0", None, True),
+        ("sqs://", None, False),
+        ("amqp://broker//", {"x-queue-type": "quorum", "x-delivery-limit": 20}, True),
+        ("amqps://broker//", {"x-queue-type": "quorum", "x-delivery-limit": 20}, True),
+    ],
+)
+def test_rabbitmq_keeps_its_queues_on_several_nodes_and_drops_what_nobody_survives(broker, arguments, control):
+    made = configured(CELERY_BROKER_URL=broker)
+    assert [queue.queue_arguments for queue in made["task_queues"]] == [arguments, arguments]
+    assert all(queue.durable for queue in made["task_queues"])
+    assert made["worker_enable_remote_control"] == control, "on SQS it would take a queue per worker"
 
 
 @pytest.mark.parametrize(("budget", "shutdown"), [("5", 7.5), ("60", 90), ("75", 110)])

@@ -1,0 +1,173 @@
+"""Migrations: they make what the models say, they can be undone, and they give way to live traffic."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import CheckConstraint, Engine, NullPool, create_engine, inspect, text
+from sqlalchemy.exc import OperationalError
+
+from app import config, create_app
+from app.cli.database import alembic_config
+from app.config import psycopg2_url
+from app.models import RETENTION_SCHEMA, Base
+from tests.servers import new_database
+
+
+@pytest.fixture
+def engine(environment: dict[str, str]) -> Iterator[Engine]:
+    """An empty database of the test's own."""
+    with new_database(environment["DATABASE_URL"]) as url:
+        yield create_engine(psycopg2_url(url), poolclass=NullPool)
+
+
+@pytest.fixture
+def alembic(engine: Engine) -> Config:
+    """Alembic's configuration on that database."""
+    return alembic_config(engine.url.render_as_string(hide_password=False))
+
+
+def differences(engine: Engine) -> list[Any]:
+    """What Alembic would change for the database to be as the models say."""
+    options = {
+        "include_schemas": True,
+        "include_name": lambda name, kind, _parents: kind != "schema" or name in (None, RETENTION_SCHEMA),
+        "compare_type": True,
+        "compare_server_default": True,
+    }
+    with engine.connect() as connection:
+        return compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
+
+
+def tables(engine: Engine) -> set[str]:
+    inspector = inspect(engine)
+    return {*inspector.get_table_names(), *(f"retention.{name}" for name in inspector.get_table_names("retention"))}
+
+
+def revisions() -> list[Any]:
+    return list(ScriptDirectory.from_config(alembic_config("postgresql+psycopg2://unused")).walk_revisions())
+
+
+def test_the_migrations_make_what_the_models_say(engine, alembic):
+    command.upgrade(alembic, "head")
+    assert differences(engine) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE notification_history DROP COLUMN postage",
+        "ALTER TABLE retention.chains ADD COLUMN note text",
+        "DROP INDEX ix_notifications_service_id_notification_type_created_at",
+        "ALTER TABLE retention.steps ALTER COLUMN started_at TYPE timestamp",
+        "ALTER TABLE services ALTER COLUMN active DROP DEFAULT",
+    ],
+)
+def test_a_difference_between_models_and_migrations_is_seen(engine, alembic, change):
+    command.upgrade(alembic, "head")
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    assert len(differences(engine)) == 1
+
+
+def test_the_checks_of_the_models_are_in_the_database(engine, alembic):
+    """Alembic does not compare these."""
+    command.upgrade(alembic, "head")
+    of_models = {
+        str(constraint.name)
+        for table in Base.metadata.tables.values()
+        for constraint in table.constraints
+        if isinstance(constraint, CheckConstraint)
+    }
+    with engine.connect() as connection:
+        made = set(
+            connection.execute(
+                text("SELECT conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0")
+            ).scalars()
+        )
+    assert made == of_models == {"ck_chains_stage", "ck_chains_state"}
+
+
+def test_every_migration_can_be_undone_and_done_again(engine, alembic):
+    command.upgrade(alembic, "head")
+    made = tables(engine)
+    command.downgrade(alembic, "base")
+    left = tables(engine)
+    command.upgrade(alembic, "head")
+    assert (left, tables(engine), differences(engine)) == ({"alembic_version"}, made, [])
+    assert {"notifications", "notification_history", "retention.chains"} <= made
+
+
+def test_migrating_twice_does_nothing(engine, alembic):
+    command.upgrade(alembic, "head")
+    command.upgrade(alembic, "head")
+    assert differences(engine) == []
+
+
+def test_history_has_no_foreign_keys(engine, alembic):
+    command.upgrade(alembic, "head")
+    inspector = inspect(engine)
+    assert inspector.get_foreign_keys("notification_history") == []
+    assert {key["referred_table"] for key in inspector.get_foreign_keys("notifications")} >= {"services"}
+
+
+def test_a_migration_that_meets_a_lock_gives_up_instead_of_making_traffic_wait(engine, alembic):
+    """A reader holds `services`: the downgrade, which drops it, must not queue in front of every other query."""
+    command.upgrade(alembic, "0001")
+    before = tables(engine)
+    with engine.connect() as reader, ThreadPoolExecutor(1) as another:
+        reader.execute(text("SELECT count(*) FROM services"))
+        downgrade = another.submit(command.downgrade, alembic, "base")
+        try:
+            with pytest.raises(OperationalError, match="lock timeout"):
+                downgrade.result(timeout=30)
+        finally:
+            reader.rollback()
+    assert tables(engine) == before
+
+
+def test_time_outs_hold_during_a_migration(engine, alembic):
+    """Seen from within: a trigger on the table of revisions notes what holds when a migration writes there."""
+    command.upgrade(alembic, "0001")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE seen (lock text, statement text)"))
+        connection.execute(
+            text(
+                "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen VALUES "
+                "(current_setting('lock_timeout'), current_setting('statement_timeout')); RETURN NEW; END $$"
+            )
+        )
+        connection.execute(
+            text("CREATE TRIGGER note BEFORE UPDATE ON alembic_version FOR EACH ROW EXECUTE FUNCTION note()")
+        )
+    command.upgrade(alembic, "head")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT DISTINCT lock, statement FROM seen")).all() == [("5s", "15min")]
+
+
+@pytest.mark.parametrize("revision", revisions(), ids=lambda revision: revision.revision)
+def test_every_revision_says_what_it_does(revision):
+    assert revision.doc.endswith("."), "a revision opens with a sentence"
+    assert len(revision.doc.split()) >= 4
+
+
+def test_there_is_one_newest_revision():
+    script = ScriptDirectory.from_config(alembic_config("postgresql+psycopg2://unused"))
+    assert script.get_heads() == [revisions()[0].revision]
+
+
+def test_the_statements_can_be_had_without_a_database_and_make_the_same(engine, environment):
+    """`flask db upgrade --sql`, for those whose migrations somebody else runs."""
+    unreachable = {**environment, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"}
+    asked = create_app(config.load(unreachable)).test_cli_runner().invoke(args=["db", "upgrade", "--sql"])
+    assert (asked.exit_code, asked.exception) == (0, None)
+    assert "SET lock_timeout = '5s'" in asked.stdout
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(asked.stdout.replace("%", "%%"))
+    assert differences(engine) == []
