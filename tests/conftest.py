@@ -1,4 +1,8 @@
-"""Fixtures that every kind of test may use. Unit tests use none of those that start servers."""
+"""Fixtures that every kind of test may use. Unit tests use none of those that start servers.
+
+The application runs with the least that it needs of PostgreSQL and S3 (tests/least.py). `connection`,
+`administrator_engine` and `s3` are an administrator's: they set up, look at what became of it, and empty.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,29 +10,40 @@ from typing import Any
 
 import boto3
 import pytest
-from alembic import command
 from flask import Flask
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from app import config, create_app
-from app.cli.database import alembic_config
 from app.config import psycopg2_url
-from tests.servers import servers
+from tests.servers import Servers, grant_buckets, servers
 
 KEPT_TABLES = ("alembic_version", "key_types", "notification_status_types")
 
 
 @pytest.fixture(scope="session")
-def environment() -> Iterator[dict[str, str]]:
-    """The environment of migrated servers, which is this process's own from then on."""
+def started_servers() -> Iterator[Servers]:
+    """Migrated servers; their environment is this process's own from then on."""
     shell = dict(os.environ)
-    with servers(shell) as environment:
+    with servers(shell) as started:
         os.environ.clear()
-        os.environ.update(environment)
-        command.upgrade(alembic_config(psycopg2_url(environment["DATABASE_URL"])), "head")
-        yield environment
+        os.environ.update(started.environment)
+        yield started
         os.environ.clear()
         os.environ.update(shell)
+
+
+@pytest.fixture(scope="session")
+def environment(started_servers: Servers) -> dict[str, str]:
+    """The environment of the application and its workers: the servers, with the least that the product needs."""
+    return started_servers.environment
+
+
+@pytest.fixture(scope="session")
+def administrator_engine(started_servers: Servers) -> Iterator[Engine]:
+    """The database as the tables' owner has it."""
+    engine = create_engine(psycopg2_url(started_servers.administrator_url))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -44,37 +59,47 @@ def settings(environment: dict[str, str], settings_override: dict[str, str]) -> 
 
 
 @pytest.fixture
-def app(settings: config.Settings) -> Iterator[Flask]:
+def app(
+    settings: config.Settings,
+    settings_override: dict[str, str],
+    started_servers: Servers,
+    administrator_engine: Engine,
+) -> Iterator[Flask]:
     """The application, its context pushed, on empty tables; they are emptied again afterwards."""
+    if started_servers.has_policies:
+        grant_buckets({**started_servers.environment, **_buckets(settings_override)})
     application = create_app(settings)
     with application.app_context():
         yield application
         application.extensions["db.session"].remove()
-        _empty_tables(application)
+        _empty_tables(administrator_engine)
         application.extensions["db.engine"].dispose()
 
 
 @pytest.fixture
-def connection(app: Flask) -> Iterator[Connection]:
-    """A second connection, as another process would have one; every statement of it commits at once."""
-    engine = app.extensions["db.engine"].execution_options(isolation_level="AUTOCOMMIT")
+def connection(app: Flask, administrator_engine: Engine) -> Iterator[Connection]:
+    """An administrator's connection, in no way the application's; every statement of it commits at once."""
+    engine = administrator_engine.execution_options(isolation_level="AUTOCOMMIT")
     with engine.connect() as other:
         yield other
 
 
 @pytest.fixture
-def s3(environment: dict[str, str]) -> Iterator[Any]:
-    """A client of the S3 server; the buckets are emptied afterwards, versions and all."""
-    client = boto3.client("s3", region_name=environment["AWS_REGION"])
+def s3(started_servers: Servers) -> Iterator[Any]:
+    """An administrator's client of the S3 server; the buckets are emptied afterwards, versions and all."""
+    client = boto3.client("s3", **started_servers.administrator_s3)
     yield client
-    for name, bucket in environment.items():
-        if name.startswith("S3_BUCKET_"):
-            _empty_bucket(client, bucket)
+    for bucket in _buckets(started_servers.environment).values():
+        _empty_bucket(client, bucket)
     client.close()
 
 
-def _empty_tables(application: Flask) -> None:
-    with application.extensions["db.engine"].begin() as connection:
+def _buckets(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith("S3_BUCKET_")}
+
+
+def _empty_tables(engine: Engine) -> None:
+    with engine.begin() as connection:
         tables = connection.execute(
             text(
                 "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('public', "

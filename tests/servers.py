@@ -1,37 +1,115 @@
 """The servers that tests run on: embedded ones, or those that TEST_* variables name, if they are empty.
 
-TEST_DATABASE_URL, TEST_CELERY_BROKER_URL and TEST_AWS_ENDPOINT_URL_S3 name others; nothing else that the shell has
+TEST_DATABASE_URL, TEST_CELERY_BROKER_URL and TEST_AWS_ENDPOINT_URL_S3 (with TEST_AWS_REGION,
+TEST_AWS_ACCESS_KEY_ID and TEST_AWS_SECRET_ACCESS_KEY) name others; nothing else that the shell has
 exported is looked at, because tests seed and delete.
+
+The application and its workers get the least that the product needs (tests/least.py); set-up and assertions are an
+administrator's. An S3 server that TEST_AWS_ENDPOINT_URL_S3 names is not put under the policy.
 """
 
-import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import boto3
-from sqlalchemy import create_engine, text
+from alembic import command
+from sqlalchemy import NullPool, create_engine, make_url, text
 
+from app.cli.database import alembic_config
 from app.config import psycopg2_url
 from app.local.stack import Stack
+from tests.least import policy, put_under_policy, worker_login
 
-GIVEN = ("DATABASE_URL", "CELERY_BROKER_URL", "AWS_ENDPOINT_URL_S3")
+S3_SERVER = Path(__file__).parent / "fakes" / "s3_under_policy.py"
+GIVEN = (
+    "DATABASE_URL",
+    "CELERY_BROKER_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+)
 
 
 class NotEmpty(RuntimeError):
     """Tests delete everything they find, so that they refuse a server on which there is something."""
 
 
+@dataclass(frozen=True)
+class Servers:
+    """Migrated servers: the environment of the application, and what an administrator needs."""
+
+    environment: dict[str, str]
+    administrator_url: str
+    administrator_s3: dict[str, str]
+    """Arguments of a boto3 client."""
+    has_policies: bool
+    """Whether the S3 server is one that puts access keys under policies."""
+
+
+# By host and port, so that `new_database` can be given the application's URL.
+_administrators: dict[tuple[str | None, int | None], str] = {}
+
+
 @contextmanager
-def servers(shell: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Start the embedded stack and yield the environment of the servers to test on."""
+def servers(shell: Mapping[str, str]) -> Iterator[Servers]:
+    """Start the embedded stack, migrate, and yield the servers to test on."""
     given = {name: shell[f"TEST_{name}"] for name in GIVEN if shell.get(f"TEST_{name}")}
-    with Stack() as stack:
+    with Stack(s3_server=[S3_SERVER]) as stack:
         environment = stack.isolated_environment(shell) | given
+        administrator_url = environment["DATABASE_URL"]
+        has_policies = "AWS_ENDPOINT_URL_S3" not in given
         if "DATABASE_URL" in given:
-            refuse_a_database_in_use(environment["DATABASE_URL"])
-        if "AWS_ENDPOINT_URL_S3" in given:
+            refuse_a_database_in_use(administrator_url)
+        if not has_policies:
             refuse_buckets_in_use(environment)
-        yield environment
+        administrator_s3 = {
+            "endpoint_url": environment["AWS_ENDPOINT_URL_S3"],
+            "region_name": environment["AWS_REGION"],
+            "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
+        }
+        if has_policies:
+            environment["AWS_ACCESS_KEY_ID"] = "WORKER" + secrets.token_hex(7).upper()
+            environment["AWS_SECRET_ACCESS_KEY"] = secrets.token_hex(20)
+            grant_buckets(environment)
+        command.upgrade(alembic_config(psycopg2_url(administrator_url)), "head")
+        _administrators[_server(administrator_url)] = administrator_url
+        with worker_login(administrator_url) as worker_url:
+            environment["DATABASE_URL"] = worker_url
+            yield Servers(environment, administrator_url, administrator_s3, has_policies)
+
+
+def grant_buckets(environment: Mapping[str, str]) -> None:
+    """Put the environment's access key under the product's policy for the environment's buckets."""
+    document = policy({name: value for name, value in environment.items() if name.startswith("S3_BUCKET_")})
+    put_under_policy(environment["AWS_ENDPOINT_URL_S3"], environment["AWS_ACCESS_KEY_ID"], document)
+
+
+def _server(url: str) -> tuple[str | None, int | None]:
+    made = make_url(url)
+    return made.host, made.port
+
+
+@contextmanager
+def new_database(url: str) -> Iterator[str]:
+    """The URL of an empty database beside the one at `url`, for its owner, dropped again at the end.
+
+    A URL of the application's role will do: the administrator of its server makes the database.
+    """
+    url = _administrators.get(_server(url), url)
+    name = f"retention_test_{secrets.token_hex(6)}"
+    engine = create_engine(psycopg2_url(url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
+    try:
+        yield make_url(url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 def refuse_a_database_in_use(url: str) -> None:
@@ -50,12 +128,12 @@ def refuse_a_database_in_use(url: str) -> None:
 
 
 def refuse_buckets_in_use(environment: Mapping[str, str]) -> None:
-    """Raise NotEmpty if one of the buckets has an object; make those that are missing."""
+    """Raise NotEmpty if one of the buckets has an object, old versions included; make those that are missing."""
     client = boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=os.environ.get("TEST_AWS_ACCESS_KEY_ID", environment["AWS_ACCESS_KEY_ID"]),
-        aws_secret_access_key=os.environ.get("TEST_AWS_SECRET_ACCESS_KEY", environment["AWS_SECRET_ACCESS_KEY"]),
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         region_name=environment["AWS_REGION"],
     )
     present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
@@ -66,5 +144,7 @@ def refuse_buckets_in_use(environment: Mapping[str, str]) -> None:
             client.create_bucket(
                 Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": environment["AWS_REGION"]}
             )
-        elif client.list_objects_v2(Bucket=bucket, MaxKeys=1)["KeyCount"]:
+            continue
+        found = client.list_object_versions(Bucket=bucket, MaxKeys=1)
+        if found.get("Versions") or found.get("DeleteMarkers"):
             raise NotEmpty(f"bucket {bucket} of TEST_AWS_ENDPOINT_URL_S3 is not empty; give one that is")

@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -25,13 +25,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.literals import BucketLocationConstraintType
 
 REGION = "eu-west-1"
+MOTO = ("-m", "moto.server")
 
 
 class EmbeddedS3:
-    """One server, its log beside `directory`. `start()` is `launch()` and `wait_ready()`."""
+    """One server, its log beside `directory`. `start()` is `launch()` and `wait_ready()`.
 
-    def __init__(self, directory: Path) -> None:
+    `server` is what Python runs, with moto's own options: the tests put policies in front of moto.
+    """
+
+    def __init__(self, directory: Path, server: Sequence[str | Path] = MOTO) -> None:
         self.directory = directory
+        self._server_code = server
         self.port = free_port()
         self.log = directory.with_name(directory.name + ".log")
         self._access_key = "LOCAL" + secrets.token_hex(8).upper()
@@ -70,7 +75,7 @@ class EmbeddedS3:
         self._server = Child(
             "moto",
             # -P, and a folder of its own: no file where we were called from can pass for a library's module.
-            [sys.executable, "-P", "-m", "moto.server", "-H", HOST, "-p", str(self.port)],
+            [sys.executable, "-P", *self._server_code, "-H", HOST, "-p", str(self.port)],
             log=self.log,
             # Dummy credentials here too: what moto itself asks of boto can't find any others.
             env=isolated_environment() | self.environment | {"PYTHONWARNINGS": "ignore"},

@@ -17,7 +17,7 @@ from app.local.broker import EmbeddedBroker
 from app.local.directory import StackDirectory, sweep
 from app.local.postgres import EmbeddedPostgres
 from app.local.processes import Child, StartError
-from app.local.s3 import EmbeddedS3
+from app.local.s3 import MOTO, EmbeddedS3
 from app.local.signals import endings_interrupt, endings_wait
 
 BUCKETS = {
@@ -33,7 +33,7 @@ class Stack:
 
     `durable` and `postgres_settings` go to EmbeddedPostgres; `versioned` names the buckets that keep
     versions; `root` is where the directory is made instead of the temporary directory (a disk to measure,
-    say).
+    say); `s3_server` goes to EmbeddedS3.
     Open it in a thread that outlives it, best the main thread: see `Child`.
     """
 
@@ -49,11 +49,13 @@ class Stack:
         postgres_settings: Mapping[str, str] | None = None,
         versioned: Sequence[str] = (),
         root: Path | None = None,
+        s3_server: Sequence[str | Path] = MOTO,
     ) -> None:
         self._durable = durable
         self._postgres_settings = postgres_settings
         self._versioned = versioned
         self._root = root
+        self._s3_server = s3_server
         self._signals = contextlib.ExitStack()
         self._ends = contextlib.ExitStack()
         self.processes: dict[str, Child] = {}
@@ -124,7 +126,7 @@ class Stack:
         self.directory = own.path
         self.postgres = EmbeddedPostgres(own.path / "postgres", durable=self._durable, settings=self._postgres_settings)
         self.broker = EmbeddedBroker(own.path / "broker")
-        self.s3 = EmbeddedS3(own.path / "s3")
+        self.s3 = EmbeddedS3(own.path / "s3", self._s3_server)
         for server in (self.postgres, self.broker, self.s3):
             self._ends.callback(server.stop)
         self._ends.callback(self.stop_processes)

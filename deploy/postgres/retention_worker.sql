@@ -1,0 +1,67 @@
+-- The least that the pipeline's workers, its beat and `flask retention …` need of PostgreSQL 14 or newer.
+--
+--   psql --set ON_ERROR_STOP=1 --single-transaction --dbname DATABASE --file deploy/postgres/retention_worker.sql
+--
+-- Run it as a superuser, or as a role that may create roles and owns the database and the tables; after every
+-- migration that adds a table, again: nothing here is done twice. The test suite sets up its own role from this very
+-- file and runs as a member of it; tests/security/test_database_role.py shows that every line is needed.
+--
+-- `retention_worker` is a group: it can't log in. Make a login for each deployment, its password set apart:
+--
+--   CREATE ROLE retention_eu LOGIN IN ROLE retention_worker;
+--   \password retention_eu
+--
+-- Migrations (`flask db upgrade`) are not among its work: they run as the owner of the tables.
+-- Nor is anything that the rest of the platform does: this role can't insert a notification, change one's recipient
+-- or content, or empty a table.
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'retention_worker') THEN
+        CREATE ROLE retention_worker NOLOGIN;
+    END IF;
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO retention_worker', current_database());
+    -- A step's batch is a temporary table.
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO retention_worker', current_database());
+END
+$$;
+
+-- The platform's tables ------------------------------------------------------------------------------------------
+
+GRANT USAGE ON SCHEMA public TO retention_worker;
+
+GRANT SELECT ON services TO retention_worker;
+GRANT SELECT ON service_data_retention TO retention_worker;
+
+-- SELECT is of the whole table: which columns move is derived from notification_history, so that a column which is
+-- added to both needs no change here.
+GRANT SELECT ON notifications TO retention_worker;
+GRANT DELETE ON notifications TO retention_worker;
+-- To lock rows (FOR UPDATE needs UPDATE of a column), and to write a status that arrived.
+GRANT UPDATE (notification_status, updated_at) ON notifications TO retention_worker;
+
+GRANT SELECT ON notification_history TO retention_worker;
+GRANT INSERT ON notification_history TO retention_worker;
+-- Where history has the row already, the newer one wins.
+GRANT UPDATE ON notification_history TO retention_worker;
+
+-- The pipeline's own records -------------------------------------------------------------------------------------
+
+GRANT USAGE ON SCHEMA retention TO retention_worker;
+
+GRANT SELECT, INSERT ON retention.runs TO retention_worker;
+GRANT SELECT, INSERT, UPDATE ON retention.run_types TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.chains TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.steps TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.letter_looks TO retention_worker;
+GRANT SELECT, INSERT ON retention.accepted_missing TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.intents TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.deferred_letters TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.deferred_buckets TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.holds TO retention_worker;
+
+-- Optional -------------------------------------------------------------------------------------------------------
+-- To see that live queries wait for locks and that replicas lag. Without it other roles' rows of pg_stat_activity
+-- and pg_stat_replication look quiet, and the pipeline never yields to them. It also shows other roles' running
+-- queries: leave it out where that is too much. Managed databases let their administrator grant it.
+GRANT pg_read_all_stats TO retention_worker;

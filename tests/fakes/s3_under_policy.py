@@ -1,0 +1,200 @@
+"""moto's S3 server with AWS's own idea of who may do what: `python s3_under_policy.py -H HOST -p PORT`.
+
+moto can enforce IAM, but not so that a right policy works: it takes a DeleteObjects for one `s3:DeleteObject` on the
+bucket, never asks for `s3:DeleteObjectVersion`, and takes a HEAD of a version for `s3:GetObject`. So this asks for
+the actions of AWS's Service Authorization Reference, key by key. An access key is under a policy once one was given
+to it with `PUT /_policies/<access key>`; any other is an administrator's. Signatures are not checked. With `?terse`
+a delete that is refused for an object lock does not say so, as not every S3 server does.
+
+It runs as a script, without the packages of this repository.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.s3.models import s3_backends
+from werkzeug.serving import run_simple
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+ACCOUNT = "123456789012"
+NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+POLICIES = "/_policies/"
+LOCK_SAID = b"Access Denied because object protected by object lock."
+ACCESS_KEY = re.compile(r"Credential=([^/]+)/")
+OF_BUCKET = {
+    ("GET", "versioning"): "s3:GetBucketVersioning",
+    ("GET", "versions"): "s3:ListBucketVersions",
+    ("GET", ""): "s3:ListBucket",
+    ("HEAD", ""): "s3:ListBucket",
+}
+OF_OBJECT = {
+    ("GET", False): "s3:GetObject",
+    ("GET", True): "s3:GetObjectVersion",
+    ("HEAD", False): "s3:GetObject",
+    ("HEAD", True): "s3:GetObjectVersion",
+    ("DELETE", False): "s3:DeleteObject",
+    ("DELETE", True): "s3:DeleteObjectVersion",
+    ("PUT", False): "s3:PutObject",
+}
+LOCK_HEADERS = {
+    "x-amz-object-lock-mode": "s3:GetObjectRetention",
+    "x-amz-object-lock-retain-until-date": "s3:GetObjectRetention",
+    "x-amz-object-lock-legal-hold": "s3:GetObjectLegalHold",
+}
+"""S3 leaves them out of its answer for those who may not see them."""
+
+
+class Policy:
+    """An IAM policy of Allow statements, without conditions: what the product's is."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._statements = document["Statement"]
+        for statement in self._statements:
+            if statement["Effect"] != "Allow" or statement.keys() - {"Sid", "Effect", "Action", "Resource"}:
+                raise ValueError("only Allow statements of actions and resources are understood here")
+
+    def allows(self, action: str, resource: str) -> bool:
+        return any(
+            _matches(statement["Action"], action) and _matches(statement["Resource"], resource)
+            for statement in self._statements
+        )
+
+
+def _matches(patterns: str | list[str], value: str) -> bool:
+    listed = [patterns] if isinstance(patterns, str) else patterns
+    return any(re.fullmatch(re.escape(one).replace(r"\*", ".*").replace(r"\?", "."), value) for one in listed)
+
+
+class UnderPolicy:
+    """The server's application, behind the policies."""
+
+    def __init__(self, server: Application) -> None:
+        self._server = server
+        self._policies: dict[str, Policy] = {}
+        self._terse: set[str] = set()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
+        found = ACCESS_KEY.search(environ.get("HTTP_AUTHORIZATION", ""))
+        policy = self._policies.get(found[1]) if found else None
+        if path.startswith(POLICIES):
+            if policy is not None:
+                return _refuse(environ, start_response)
+            access_key = path.removeprefix(POLICIES)
+            self._policies[access_key] = Policy(json.loads(_body(environ)))
+            if "terse" in _query(environ):
+                self._terse.add(access_key)
+            start_response("204 No Content", [])
+            return []
+        if policy is None:
+            return self._server(environ, start_response)
+        bucket, _, key = path.lstrip("/").partition("/")
+        if bucket and bucket not in s3_backends[ACCOUNT]["aws"].buckets:
+            return self._server(environ, start_response)  # S3, too, says NoSuchBucket before AccessDenied
+        if not key and environ["REQUEST_METHOD"] == "POST" and "delete" in _query(environ):
+            status, answer = self._delete_objects(policy, bucket, environ)
+            if found and found[1] in self._terse:
+                answer = answer.replace(LOCK_SAID, b"Access Denied")
+            start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(answer)))])
+            return [answer]
+        return self._answer(policy, bucket, key, environ, start_response)
+
+    def _answer(
+        self, policy: Policy, bucket: str, key: str, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        method, query = environ["REQUEST_METHOD"], _query(environ)
+        resource = f"arn:aws:s3:::{bucket}/{key}" if key else f"arn:aws:s3:::{bucket}"
+        if key:
+            action = OF_OBJECT.get((method, "versionId" in query))
+            sub_resource = query & {"acl", "tagging", "retention", "legal-hold", "uploads", "uploadId", "torrent"}
+        else:
+            sub_resource = (
+                query
+                - {"versioning", "versions", "list-type", "prefix", "max-keys", "encoding-type"}
+                - {
+                    *(
+                        "start-after",
+                        "continuation-token",
+                        "key-marker",
+                        "version-id-marker",
+                        "delimiter",
+                        "fetch-owner",
+                    )
+                }
+            )
+            action = OF_BUCKET.get((method, next(iter(query & {"versioning", "versions"}), "")))
+        if not bucket or action is None or sub_resource or not policy.allows(action, resource):
+            return _refuse(environ, start_response)
+
+        def without_what_it_may_not_see(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            seen = [
+                (name, value)
+                for name, value in headers
+                if name.lower() not in LOCK_HEADERS or policy.allows(LOCK_HEADERS[name.lower()], resource)
+            ]
+            return start_response(status, seen, *more)
+
+        return self._server(environ, without_what_it_may_not_see)
+
+    def _delete_objects(self, policy: Policy, bucket: str, environ: Environ) -> tuple[str, bytes]:
+        """Key by key, as S3 does it: an answer of 200 with an error for each key that is refused."""
+        root = ElementTree.fromstring(_body(environ))  # noqa: S314 - a client of the tests wrote it
+        refused = []
+        for entry in root.findall(f"{NAMESPACE}Object"):
+            key, version = entry.findtext(f"{NAMESPACE}Key") or "", entry.findtext(f"{NAMESPACE}VersionId")
+            action = "s3:DeleteObject" if version is None else "s3:DeleteObjectVersion"
+            if not policy.allows(action, f"arn:aws:s3:::{bucket}/{key}"):
+                root.remove(entry)
+                named = "" if version is None else f"<VersionId>{escape(version)}</VersionId>"
+                refused.append(
+                    f"<Error><Key>{escape(key)}</Key>{named}<Code>AccessDenied</Code>"
+                    "<Message>Access Denied</Message></Error>"
+                )
+        status, answer = ["200 OK"], b'<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></DeleteResult>'
+        if root.find(f"{NAMESPACE}Object") is not None:
+            body = ElementTree.tostring(root, default_namespace=NAMESPACE[1:-1]) if refused else _body(environ)
+            changed = {**environ, "wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+            answer = b"".join(self._server(changed, lambda line, *_: status.append(line)))
+        return status[-1], answer.replace(b"</DeleteResult>", "".join(refused).encode() + b"</DeleteResult>")
+
+
+def _query(environ: Environ) -> set[str]:
+    return {unquote(part.partition("=")[0]) for part in environ.get("QUERY_STRING", "").split("&") if part} - {"x-id"}
+
+
+def _body(environ: Environ) -> bytes:
+    """The body, left to be read again."""
+    body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = BytesIO(body)
+    return body
+
+
+def _refuse(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    _body(environ)
+    answer = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    start_response("403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(answer)))])
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-H", dest="host")
+    parser.add_argument("-p", dest="port", type=int)
+    given = parser.parse_args()
+    server = UnderPolicy(DomainDispatcherApplication(create_backend_app))
+    run_simple(given.host, given.port, server, threaded=True, request_handler=MotoRequestHandler)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The least that the product needs of PostgreSQL and S3, made from the very files that operators use.
+
+Tests run under exactly that: as a login that is a member of the role in `deploy/postgres`, and with an access key
+that is under the policy in `deploy/aws`.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
+
+from psycopg2 import errors, sql
+from sqlalchemy import Connection, NullPool, create_engine, make_url
+from sqlalchemy.exc import ProgrammingError
+
+from app.config import psycopg2_url
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+ROLE_FILE = DEPLOY / "postgres" / "retention_worker.sql"
+POLICY_FILE = DEPLOY / "aws" / "retention-worker-policy.json"
+ROLE = "retention_worker"
+SECONDS_TO_ANSWER = 30
+
+# What every role may do by default, so that a GRANT of it would go unnoticed. Taken from PUBLIC while tests run.
+DEFAULTS_OF_PUBLIC = ("CONNECT, TEMPORARY ON DATABASE {database}", "USAGE ON SCHEMA public")
+
+
+class NotAllowed(RuntimeError):
+    """TEST_DATABASE_URL's user can't make the role that tests run under."""
+
+
+@contextmanager
+def worker_login(administrator_url: str, role: str | None = None) -> Iterator[str]:
+    """The URL of a login that has what the role's file grants and nothing else, on migrated tables.
+
+    Roles belong to the whole server, so that their names are this call's own; they are dropped at the end.
+    """
+    role = role or f"{ROLE}_{secrets.token_hex(6)}"
+    login, password = f"{role}_login", secrets.token_hex(16)
+    with administrator(administrator_url) as connection:
+        try:
+            connection.exec_driver_sql(ROLE_FILE.read_text().replace(ROLE, role).replace("%", "%%"))
+            _execute(connection, "CREATE ROLE {login} LOGIN IN ROLE {role} PASSWORD {password}", login, role, password)
+            _defaults(connection, "REVOKE {} FROM PUBLIC")
+        except ProgrammingError as error:
+            if not isinstance(error.orig, errors.InsufficientPrivilege):
+                raise
+            raise NotAllowed(f"{NotAllowed.__doc__} Give one that may create roles: {error.orig}") from None
+    try:
+        url = make_url(administrator_url).set(username=login, password=password)
+        yield url.render_as_string(hide_password=False)
+    finally:
+        with administrator(administrator_url) as connection:
+            _defaults(connection, "GRANT {} TO PUBLIC")
+            _execute(connection, "DROP OWNED BY {login}, {role}", login, role)
+            _execute(connection, "DROP ROLE {login}, {role}", login, role)
+
+
+@contextmanager
+def administrator(url: str) -> Iterator[Connection]:
+    """A connection as the tables' owner; every statement of it commits at once."""
+    engine = create_engine(psycopg2_url(url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def _defaults(connection: Connection, statement: str) -> None:
+    for default in DEFAULTS_OF_PUBLIC:
+        database = sql.Identifier(connection.engine.url.database or "")
+        composed = sql.SQL(statement.replace("{}", default)).format(database=database)
+        connection.exec_driver_sql(composed.as_string(connection.connection.dbapi_connection))
+
+
+def _execute(connection: Connection, statement: str, login: str, role: str, password: str = "") -> None:
+    composed = sql.SQL(statement).format(
+        login=sql.Identifier(login), role=sql.Identifier(role), password=sql.Literal(password)
+    )
+    connection.exec_driver_sql(composed.as_string(connection.connection.dbapi_connection))
+
+
+def policy(buckets: Mapping[str, str]) -> dict[str, Any]:
+    """The policy for the buckets that S3_BUCKET_… name."""
+    return json.loads(Template(POLICY_FILE.read_text()).substitute(buckets))
+
+
+def put_under_policy(s3_url: str, access_key: str, document: Mapping[str, Any], *, terse: bool = False) -> None:
+    """From now on the access key may do what the policy says, on a server of tests.fakes.s3_under_policy."""
+    url = f"{s3_url}/_policies/{access_key}{'?terse' if terse else ''}"
+    request = Request(url, json.dumps(document).encode(), method="PUT")  # noqa: S310
+    with build_opener(ProxyHandler({})).open(request, timeout=SECONDS_TO_ANSWER):
+        """Answered."""
