@@ -7,10 +7,12 @@
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from app.errors import BadArgument
+
 RESOLUTION = timedelta(seconds=1)
 
 
-class NotATime(ValueError):
+class NotATime(BadArgument):
     """The value is no date and time: give an aware datetime, a naive one in UTC, or its ISO 8601 string."""
 
 
@@ -28,7 +30,7 @@ def as_utc(value: datetime | str) -> datetime:
         try:
             return as_utc(datetime.fromisoformat(value))
         except (ValueError, OverflowError):
-            raise NotATime(f"{value[:40]!r} is not a date and time in ISO 8601, such as 2026-03-29T00:00:00Z") from None
+            raise NotATime("{} is not a date and time in ISO 8601, such as 2026-03-29T00:00:00Z", value) from None
     if not isinstance(value, datetime):
         raise NotATime(f"A {type(value).__name__} is not a date and time: {NotATime.__doc__}")
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "sqs")
+TIME_LIMIT_IN_STEP_BUDGETS = 5
+"""So many times the step's budget: a backstop against code that hangs, far above any step."""
 
 
 class SettingsError(click.ClickException, ValueError):
@@ -167,8 +169,8 @@ class Settings(BaseSettings):
     queue_periodic: str = Field("retention-periodic", description="Queue of the dispatcher.")
     visibility_timeout_seconds: PositiveInt = Field(
         900,
-        description="Redis and SQS: seconds before an unacknowledged message is handed out again. Above the "
-        "longest step.",
+        description="Redis and SQS: seconds before an unacknowledged message is handed out again. Above "
+        f"{TIME_LIMIT_IN_STEP_BUDGETS} times STEP_BUDGET_SECONDS, when a task is cut: else it runs twice at once.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field("json", description="Log lines as JSON, or readable on a console.")
@@ -183,6 +185,17 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # `load` hands the environment over, so that a caller may hand over another
+
+    @field_validator("visibility_timeout_seconds")
+    @classmethod
+    def _above_the_longest_task(cls, seconds: int, info: ValidationInfo) -> int:
+        budget = info.data.get("step_budget_seconds")  # missing when it is itself wrong, and said so
+        if budget is not None and seconds <= (longest := TIME_LIMIT_IN_STEP_BUDGETS * budget):
+            raise ValueError(
+                f"it must be above {longest:g}, {TIME_LIMIT_IN_STEP_BUDGETS} times STEP_BUDGET_SECONDS, or the broker "
+                "hands out a task that is still running"
+            )
+        return seconds
 
     @cached_property
     def zone(self) -> ZoneInfo:
@@ -201,6 +214,11 @@ class Settings(BaseSettings):
         One that takes longer all the same loses its lease, and is rolled back.
         """
         return 1.5 * self.step_budget_seconds
+
+    @property
+    def task_time_limit_seconds(self) -> float:
+        """Seconds after which a task is killed. No visibility time-out may be shorter."""
+        return TIME_LIMIT_IN_STEP_BUDGETS * self.step_budget_seconds
 
     def rows_per_step(self, notification_type: str) -> int:
         """The batch size of a type."""

@@ -4,22 +4,28 @@ Tasks acknowledge late, are given back when their worker is lost, and are taken 
 kept. The truth is in `retention.chains`, so that a message that is lost, late or delivered twice does no harm.
 """
 
-from typing import Any
+import inspect
+from functools import cached_property
+from typing import Any, NoReturn
 
 import structlog
 from celery import Celery, Task, signals
+from celery.exceptions import Ignore
 from celery.schedules import crontab
 from flask import Flask, current_app, has_app_context
 from kombu import Exchange, Queue
 from sqlalchemy.exc import OperationalError
 
 from app import config, create_app, logs
+from app.errors import BadArgument
 from app.retention.readiness import DatabaseNotReady, check_database
 
 log = structlog.get_logger(__name__)
 
 DISPATCH_EXPIRES_AFTER_INTERVALS = 0.9
 """A dispatch that has not begun after this share of its interval is dropped: the next one does its work."""
+SQS_POLLING = {"wait_time_seconds": 2, "polling_interval": 0.2}
+"""A message that a worker gives back stays hidden for the first, 10 s as shipped."""
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 20}
 """A message that was given back so often is dropped: RabbitMQ's own limit since 4.0, none before."""
 SOFT_SHUTDOWN_IN_STEP_BUDGETS = 1.5
@@ -32,11 +38,32 @@ class ContextTask(Task):
 
     _flask_app: Flask | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if has_app_context():
-            return super().__call__(*args, **kwargs)
+            return self._checked(args, kwargs)
         with process_app().app_context():
+            return self._checked(args, kwargs)
+
+    def _checked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run; a message that makes no sense is refused with a sentence, and makes no more sense the next time."""
+        if self.request.called_directly:
             return super().__call__(*args, **kwargs)
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError:  # not its text, which names what was given
+            return self._refuse("its arguments are not those of the task")
+        try:
+            return super().__call__(*args, **kwargs)
+        except BadArgument as error:
+            return self._refuse(error.for_log)
+
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.run)
+
+    def _refuse(self, why: str) -> NoReturn:
+        log.error("message-refused", task=self.name, task_id=self.request.id, why=why)
+        raise Ignore
 
 
 def process_app() -> Flask:
@@ -136,7 +163,7 @@ def _transport(settings: config.Settings) -> dict[str, Any]:
         "redis": visible | {"unacked_restore_interval": 2, "unacked_restore_throttle": 1},
         "amqp": {"confirm_publish": True},
         # Its address and credentials are boto3's to find (AWS_ENDPOINT_URL_SQS, a role); a host in the URL means TLS.
-        "sqs": visible | {"region": settings.aws_region, "is_secure": True, "polling_interval": 0.2},
+        "sqs": visible | {"region": settings.aws_region, "is_secure": True, **SQS_POLLING},
     }
     return by_broker[_broker(settings)]
 

@@ -10,10 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 
-from app import clock
 from app.celery import celery
 from app.dao.chains_dao import REAL, TEST, Wake
 from app.models.types import EMAIL, LETTER, SMS
@@ -23,7 +21,8 @@ from app.retention import (
     move_notifications_to_notification_history,
     nightly,
 )
-from app.retention.steps import checked_id, checked_type
+from app.retention.arguments import checked_cutoff, checked_id, checked_night, checked_number, checked_type
+from app.retention.tools import tools
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +30,7 @@ log = structlog.get_logger(__name__)
 @celery.task(name="delete-notifications-older-than-retention")
 def delete_notifications_older_than_retention(night: str | date | None = None) -> None:
     """Start a night: one task per type. `night` is a local date, tonight's by default."""
-    started = nightly.start_run(_night(night))
+    started = nightly.start_run(checked_night(night, tools().settings))
     for task in BY_TYPE.values():
         _send(task, kwargs={"night": started.isoformat()})
 
@@ -39,19 +38,19 @@ def delete_notifications_older_than_retention(night: str | date | None = None) -
 @celery.task(name="delete-email-notifications")
 def delete_email_notifications_older_than_retention(night: str | date | None = None) -> None:
     """Give every service with overdue emails its chains."""
-    send_wakes(nightly.fan_out(EMAIL, _night(night)))
+    send_wakes(nightly.fan_out(EMAIL, checked_night(night, tools().settings)))
 
 
 @celery.task(name="delete-sms-notifications")
 def delete_sms_notifications_older_than_retention(night: str | date | None = None) -> None:
     """Give every service with overdue text messages its chains."""
-    send_wakes(nightly.fan_out(SMS, _night(night)))
+    send_wakes(nightly.fan_out(SMS, checked_night(night, tools().settings)))
 
 
 @celery.task(name="delete-letter-notifications")
 def delete_letter_notifications_older_than_retention(night: str | date | None = None) -> None:
     """Give every service with overdue letters its chains."""
-    send_wakes(nightly.fan_out(LETTER, _night(night)))
+    send_wakes(nightly.fan_out(LETTER, checked_night(night, tools().settings)))
 
 
 BY_TYPE = {
@@ -69,14 +68,17 @@ def delete_notifications_for_service_and_type(
     datetime_to_delete_before: datetime | str,
     chain: int | None = None,
     step: int | None = None,
+    force: bool = False,
 ) -> int | None:
     """One step: move a batch of real notifications to history, and send what comes next.
 
-    Without a chain: a message gets one for tonight; a plain call does one step and returns the rows moved.
+    Without a chain: a message gets one for tonight; a plain call does one step and returns the rows moved. A cut-off
+    after the start of today is refused unless forced; retentions hold all the same.
     """
     if self.request.called_directly and chain is None:
-        return move_notifications_to_notification_history(notification_type, service_id, datetime_to_delete_before)
-    _step(self, service_id, notification_type, datetime_to_delete_before, REAL, chain, step)
+        before = checked_cutoff(datetime_to_delete_before, tools().settings, force=force)
+        return move_notifications_to_notification_history(notification_type, service_id, before)
+    _step(self, service_id, notification_type, datetime_to_delete_before, chain, step, force)
     return None
 
 
@@ -88,6 +90,7 @@ def delete_test_notifications_for_service_and_type(
     datetime_to_delete_before: datetime | str,
     chain: int | None = None,
     step: int | None = None,
+    force: bool = False,
 ) -> int | None:
     """One step: delete a batch of test notifications, and send what comes next.
 
@@ -95,8 +98,9 @@ def delete_test_notifications_for_service_and_type(
     real notifications, whose chain starts that of the test ones when it has nothing left.
     """
     if self.request.called_directly and chain is None:
-        return delete_test_notifications(notification_type, service_id, datetime_to_delete_before)
-    _step(self, service_id, notification_type, datetime_to_delete_before, REAL, chain, step)
+        before = checked_cutoff(datetime_to_delete_before, tools().settings, force=force)
+        return delete_test_notifications(notification_type, service_id, before)
+    _step(self, service_id, notification_type, datetime_to_delete_before, chain, step, force)
     return None
 
 
@@ -125,19 +129,15 @@ def _step(
     service_id: UUID | str,
     notification_type: str,
     cutoff: datetime | str,
-    stage: str,
     chain: int | None,
     step: int | None,
+    force: bool,
 ) -> None:
-    if chain is not None and step is not None:
-        send_wakes(chains.run_step(chain, step, task.request.id))
+    if chain is not None or step is not None:
+        send_wakes(chains.run_step(checked_number("chain", chain), checked_number("step", step), task.request.id))
         return
-    try:
-        wakes = chains.adopt(checked_type(notification_type), checked_id(service_id), clock.as_utc(cutoff), stage)
-    except ValueError as error:
-        log.error("message-refused", task=task.name, task_id=task.request.id, why=str(error))
-        raise Ignore from None  # acknowledged: it will make no more sense the next time
-    send_wakes(wakes)
+    before = checked_cutoff(cutoff, tools().settings, force=force)
+    send_wakes(chains.adopt(checked_type(notification_type), checked_id(service_id), before, REAL))
 
 
 def _send(task: Any, **message: Any) -> None:
@@ -151,7 +151,3 @@ def _send(task: Any, **message: Any) -> None:
             error=type(error).__name__,
             mend="the dispatcher sends it again",
         )
-
-
-def _night(night: str | date | None) -> date | None:
-    return date.fromisoformat(night) if isinstance(night, str) else night

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import click
@@ -36,6 +37,18 @@ class Instant(click.ParamType):
             return clock.as_utc(value)  # type: ignore[arg-type]
         except clock.NotATime as error:
             self.fail(str(error), param, context)
+
+
+class Words(click.ParamType):
+    """A line of text for the record."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
+        text = str(value)
+        if not text.isprintable():
+            self.fail("it must be one line of text, without control characters", param, context)
+        return text
 
 
 service_option = click.option("--service", type=click.UUID, help="Only this service, by its id.")
@@ -118,7 +131,7 @@ def deferred_command(limit: int) -> None:
 @retention.command("retry")
 @click.option("--id", "ids", type=click.UUID, multiple=True, help="This letter; may be given more than once.")
 @service_option
-@click.option("--reason", help="Those with this reason, such as AccessDenied.")
+@click.option("--reason", type=Words(), help="Those with this reason, such as AccessDenied.")
 def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None) -> None:
     """Try deferred letters again now: all, or those named. The dispatcher starts them within its minute."""
     count = operations.retry(list(ids) or None, service, reason)
@@ -127,7 +140,7 @@ def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None)
 
 @retention.command("hold")
 @click.argument("service", type=click.UUID)
-@click.option("--reason", required=True, help="Why, for the record. No personal data.")
+@click.option("--reason", type=Words(), required=True, help="Why, for the record. No personal data.")
 def hold_command(service: UUID, reason: str) -> None:
     """Put a service on hold: once this returns, nothing of it is deleted until `flask retention lift`."""
     try:
@@ -148,7 +161,7 @@ def lift_command(service: UUID) -> None:
 
 
 @retention.command("pause")
-@click.option("--reason", required=True, help="Why, for the record.")
+@click.option("--reason", type=Words(), required=True, help="Why, for the record.")
 def pause_command(reason: str) -> None:
     """Pause everything: each chain rests after its current step, until `flask retention resume`."""
     placed = operations.pause(reason, getpass.getuser())

@@ -20,6 +20,8 @@ from sqlalchemy import Connection, text
 
 from app import clock
 from app.db import db
+from app.errors import BadArgument
+from app.models.types import STATUSES
 
 BEGINNING_OF_TIME = datetime(1, 1, 1)  # noqa: DTZ001 - for a timestamp without time zone
 
@@ -343,8 +345,10 @@ def update_notification_status(notification_id: UUID, status: str) -> str | None
 
     Returns the table that took it, "notifications" or "notification_history", or None when neither has the id.
     While a step holds the row this waits for the step, and then finds the row where the step left it.
-    Commits. Needs an application context.
+    Commits. Needs an application context. Raises BadArgument for a status that there isn't.
     """
+    if status not in STATUSES:
+        raise BadArgument(f"{{}} is not a status; it is one of {', '.join(STATUSES)}", status)
     values = {"id": notification_id, "status": status, "updated_at": clock.to_column(clock.now())}
     with db.engine.begin() as connection:
         if connection.execute(text(UPDATE_LIVE), values).rowcount:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from app import clock
 from app.config import Settings
 from app.dao import services_dao
+from app.errors import BadArgument
 
 BEFORE_ANY_ROW = date(1970, 1, 1)
 
@@ -17,7 +18,7 @@ class RetentionRefused(ValueError):
     """The service's retention is zero or negative. Nothing of it is deleted until that is mended."""
 
 
-class UnknownService(ValueError):
+class UnknownService(BadArgument):
     """There is no service with this id."""
 
 

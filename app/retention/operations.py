@@ -12,14 +12,11 @@ from app.dao.chains_dao import Wake
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
 from app.retention import nightly
+from app.retention.arguments import checked_cutoff, checked_types
 from app.retention.cutoffs import UnknownService
 from app.retention.tools import tools
 
 log = structlog.get_logger(__name__)
-
-
-class CutoffInFuture(ValueError):
-    """The cut-off is after the start of today's local date, so that it would reach rows that are still in use."""
 
 
 def hold(service_id: UUID, reason: str, placed_by: str) -> bool:
@@ -83,21 +80,19 @@ def run(
     """Start chains now, all at once: for all services with something overdue, or one; for some types, or all.
 
     `before` (aware) is a cut-off of one's own; where a service's own is earlier, that counts. Returns the wake-ups
-    to send. Raises UnknownService, and CutoffInFuture unless forced.
+    to send. Raises BadArgument, and CutoffInFuture unless forced.
     """
     settings = tools().settings
     now = clock.now()
     night = clock.local_date(now, settings.zone)
-    if before is not None and not force and before > clock.first_instant(night, settings.zone):
-        raise CutoffInFuture(
-            f"{before.isoformat()} is after the start of today ({night} in {settings.retention_timezone}). "
-            "No retention reaches that far; use --force if it is meant."
-        )
+    types = checked_types(notification_types)
+    if before is not None:
+        before = checked_cutoff(before, settings, force=force)
     with db.transaction() as connection:
         if service_id is not None and not services_dao.is_service(connection, service_id):
             raise UnknownService(f"there is no service {service_id}")
     wakes = []
-    for notification_type in notification_types:
+    for notification_type in types:
         with db.transaction() as connection:
             found = nightly.find_overdue(connection, settings, notification_type, night)
         for service in found:

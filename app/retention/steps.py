@@ -20,8 +20,10 @@ from app.config import Settings
 from app.dao import holds_dao, notifications_dao, runs_dao
 from app.dao.notifications_dao import REAL, TEST, Scope
 from app.db import db
-from app.models.types import LETTER, LETTER_STATUSES_NOT_FINAL, NOTIFICATION_TYPES
+from app.errors import BadArgument
+from app.models.types import LETTER, LETTER_STATUSES_NOT_FINAL
 from app.retention import letters, messages
+from app.retention.arguments import checked_id, checked_type
 from app.retention.cutoffs import RetentionRefused, UnknownService, effective_cutoff
 from app.retention.letters import Attempt
 from app.retention.report import StepReport
@@ -37,16 +39,15 @@ CUT_BY_A_TIMEOUT = ("57014", "25P03", "25P04")
 """SQLSTATEs: a statement was cancelled, an idle transaction or a transaction ran out of time."""
 
 
-class UnknownType(ValueError):
-    """The notification type is none of email, sms and letter."""
-
-
 class StepFailed(RuntimeError):
     """The database refused a step, which was rolled back. The message holds no value of any row."""
 
-    def __init__(self, error: DBAPIError) -> None:
-        self.sqlstate: str | None = getattr(error.orig, "pgcode", None)
-        super().__init__(f"{type(error).__name__} {self.sqlstate or ''}".strip())
+    def __init__(self, kind: str, sqlstate: str | None) -> None:
+        super().__init__(kind, sqlstate)
+        self.kind, self.sqlstate = kind, sqlstate
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.sqlstate or ''}".strip()
 
     @property
     def was_cut(self) -> bool:
@@ -87,7 +88,7 @@ def move_notifications_to_notification_history(
 
     The earlier of the timestamp (aware, or naive in UTC, or ISO 8601) and the service's own cut-off counts.
     Letters go after their files. Returns the number of rows moved; 0 when there is nothing, or when a hold, a
-    pause or missing files forbid it, which is logged. Raises ValueError for arguments that make no sense.
+    pause or missing files forbid it, which is logged. Raises BadArgument for arguments that make no sense.
     """
     return _by_hand(REAL, notification_type, service_id, timestamp_to_delete_backwards_from, limit).moved
 
@@ -112,7 +113,7 @@ def _by_hand(
     now = clock.now()
     rows = settings.rows_per_step(checked_type(notification_type)) if limit is None else limit
     if rows < 1:
-        raise ValueError(f"limit must be 1 or more, not {rows}")
+        raise BadArgument("limit must be 1 or more, not {}", rows)
     work = Work(
         night=clock.local_date(now, settings.zone),
         service_id=checked_id(service_id),
@@ -124,21 +125,6 @@ def _by_hand(
     )
     with step_transaction(settings) as connection:
         return take_step(connection, tools(), work, now)
-
-
-def checked_type(notification_type: str) -> str:
-    """The type, or UnknownType."""
-    if notification_type not in NOTIFICATION_TYPES:
-        raise UnknownType(f"{notification_type!r} is not a notification type; it is one of {NOTIFICATION_TYPES}")
-    return notification_type
-
-
-def checked_id(service_id: UUID | str) -> UUID:
-    """The service's id as a UUID, or ValueError."""
-    try:
-        return service_id if isinstance(service_id, UUID) else UUID(service_id)
-    except (ValueError, AttributeError, TypeError):
-        raise ValueError(f"{str(service_id)[:60]!r} is not a service id; it must be a UUID") from None
 
 
 @contextmanager
@@ -153,7 +139,7 @@ def step_transaction(settings: Settings) -> Iterator[Connection]:
             yield connection
     except DBAPIError as error:
         # Not chained: PostgreSQL's detail quotes the row, and a log would show it.
-        raise StepFailed(error) from None
+        raise StepFailed(type(error).__name__, getattr(error.orig, "pgcode", None)) from None
 
 
 def take_step(connection: Connection, tools: Tools, work: Work, now: datetime) -> StepReport:

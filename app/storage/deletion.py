@@ -148,13 +148,18 @@ class _Work:
         if file.version_id is None or self._lock_lookups_left == 0:
             return False
         self._lock_lookups_left -= 1
+        version = {"Bucket": file.bucket, "Key": file.key, "VersionId": file.version_id}
         try:
-            head = self._requests.send(
-                self._client.head_object, Bucket=file.bucket, Key=file.key, VersionId=file.version_id
-            )
+            # Not a HEAD of the version, which would need the right to read letters.
+            hold = self._requests.send(self._client.get_object_legal_hold, **version)
+            if hold.get("LegalHold", {}).get("Status") == "ON":
+                return True
+        except (Stopped, BucketRefuses):
+            pass  # it has none, or can't be asked
+        try:
+            return "Mode" in self._requests.send(self._client.get_object_retention, **version).get("Retention", {})
         except (Stopped, BucketRefuses):
             return False  # the file stays refused with S3's own code, and is tried again
-        return "ObjectLockMode" in head or head.get("ObjectLockLegalHoldStatus") == "ON"
 
     def _raise_if_all_refused(self, bucket: str) -> None:
         answers = self._answers[bucket]

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -47,6 +47,7 @@ OF_OBJECT = {
     ("DELETE", True): "s3:DeleteObjectVersion",
     ("PUT", False): "s3:PutObject",
 }
+OF_LOCK = {"retention": "s3:GetObjectRetention", "legal-hold": "s3:GetObjectLegalHold"}
 LOCK_HEADERS = {
     "x-amz-object-lock-mode": "s3:GetObjectRetention",
     "x-amz-object-lock-retain-until-date": "s3:GetObjectRetention",
@@ -116,8 +117,10 @@ class UnderPolicy:
         method, query = environ["REQUEST_METHOD"], _query(environ)
         resource = f"arn:aws:s3:::{bucket}/{key}" if key else f"arn:aws:s3:::{bucket}"
         if key:
-            action = OF_OBJECT.get((method, "versionId" in query))
+            lock = next(iter(query & OF_LOCK.keys()), None) if method == "GET" else None
+            action = OF_LOCK[lock] if lock else OF_OBJECT.get((method, "versionId" in query))
             sub_resource = query & {"acl", "tagging", "retention", "legal-hold", "uploads", "uploadId", "torrent"}
+            sub_resource -= {lock}
         else:
             sub_resource = (
                 query
@@ -136,6 +139,8 @@ class UnderPolicy:
             action = OF_BUCKET.get((method, next(iter(query & {"versioning", "versions"}), "")))
         if not bucket or action is None or sub_resource or not policy.allows(action, resource):
             return _refuse(environ, start_response)
+        if key and action == OF_LOCK["retention"]:
+            return _retention(bucket, key, environ, start_response)
 
         def without_what_it_may_not_see(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             seen = [
@@ -167,6 +172,19 @@ class UnderPolicy:
             changed = {**environ, "wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
             answer = b"".join(self._server(changed, lambda line, *_: status.append(line)))
         return status[-1], answer.replace(b"</DeleteResult>", "".join(refused).encode() + b"</DeleteResult>")
+
+
+def _retention(bucket: str, key: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """GetObjectRetention, which moto lacks."""
+    version = parse_qs(environ.get("QUERY_STRING", "")).get("versionId", [None])[0]
+    found = s3_backends[ACCOUNT]["aws"].get_object(bucket, unquote(key), version_id=version)
+    if found is None or found.lock_mode is None:
+        status, answer = "404 Not Found", "<Error><Code>NoSuchObjectLockConfiguration</Code></Error>"
+    else:
+        status = "200 OK"
+        answer = f"<Retention><Mode>{found.lock_mode}</Mode></Retention>"
+    start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(answer)))])
+    return [answer.encode()]
 
 
 def _query(environ: Environ) -> set[str]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from app.celery import nightly_tasks
 from app.retention import chains as chain_steps
 from app.retention import operations
+from app.retention.arguments import CutoffInFuture
 from tests.factories import chains, create_letter, create_notification, create_service, days_ago, history, live
 
 Command = Callable[..., Result]
@@ -177,8 +178,23 @@ def test_the_tasks_are_plain_functions_too(connection, app):
     service = create_service(connection)
     row = create_notification(connection, service)
     kept = create_notification(connection, service, key_type="test")
-    assert nightly_tasks.delete_notifications_for_service_and_type(service, "email", days_ago(0)) == 1
+    assert nightly_tasks.delete_notifications_for_service_and_type(service, "email", days_ago(1)) == 1
     assert (live(connection), history(connection), chains(connection)) == ({kept}, {row}, [])
-    cutoff = days_ago(0).isoformat()
+    cutoff = days_ago(1).isoformat()
     assert nightly_tasks.delete_test_notifications_for_service_and_type(str(service), "email", cutoff) == 1
     assert (live(connection), history(connection)) == (set(), {row})
+
+
+def test_a_task_refuses_a_cutoff_after_the_start_of_today_unless_forced_and_retentions_hold_even_then(connection, app):
+    service = create_service(connection)
+    old, new = create_notification(connection, service), create_notification(connection, service, "email", days_ago(2))
+    for task in (
+        nightly_tasks.delete_notifications_for_service_and_type,
+        nightly_tasks.delete_test_notifications_for_service_and_type,
+    ):
+        with pytest.raises(CutoffInFuture, match="is after the start of today"):
+            task(service, "email", days_ago(-1))
+    assert live(connection) == {old, new}
+    task = nightly_tasks.delete_notifications_for_service_and_type
+    assert task(service, "email", days_ago(-1), force=True) == 1
+    assert live(connection) == {new}

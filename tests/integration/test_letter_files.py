@@ -383,8 +383,8 @@ def test_a_lock_is_recognised_by_the_version_when_the_refusal_does_not_name_it(e
     store = empty_store
     store.create(store.buckets.letters, ObjectLockEnabledForBucket=True)
     store.put(key_of("AB"))
-    until = {"Mode": "GOVERNANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(days=9)}
-    store.client.put_object_retention(Bucket=store.buckets.letters, Key=key_of("AB"), Retention=until)
+    hold = {"Status": "ON"}
+    store.client.put_object_legal_hold(Bucket=store.buckets.letters, Key=key_of("AB"), LegalHold=hold)
     store.refuse_deletes("*")  # answers "Access Denied" before the lock is looked at
     locked = letter("AB")
     search = store.files.find([locked], soon())

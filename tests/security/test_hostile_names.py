@@ -6,7 +6,7 @@ instead of bound, an id that was not checked before it was bound.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -188,26 +188,7 @@ def bait(app, connection):
 
 
 # Known gaps of the product, each to be taken out of here with its mending.
-GAPS = {
-    "move: type": "the sentence repeats 10 kB (checked_type)",
-    "delete test: type": "the sentence repeats 10 kB (checked_type)",
-    "task: type": "the sentence repeats 10 kB (checked_type)",
-    "night task": "the sentence is date.fromisoformat's and repeats 10 kB (nightly_tasks._night)",
-    "type's task": "the sentence is date.fromisoformat's and repeats 10 kB (nightly_tasks._night)",
-    "run: type": "not checked: a DataError that quotes the value (operations.run)",
-    "status: status": "not checked: refused by a foreign key whose error quotes the value, or not at all",
-}
-
-
-def known(names: Iterable[str]) -> list[Any]:
-    """The names, the known gaps among them marked as failing."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=GAPS[name])) if name in GAPS else name
-        for name in names
-    ]
-
-
-@pytest.mark.parametrize("name", known(REFUSING))
+@pytest.mark.parametrize("name", REFUSING)
 def test_a_hostile_string_is_refused_with_a_sentence_and_changes_nothing(bait, connection, name):
     before, wrong = contents(connection), []
     for value in HOSTILE:
@@ -273,7 +254,6 @@ def test_a_command_refuses_a_hostile_option_with_a_sentence_and_changes_nothing(
     assert wrong == []
 
 
-@pytest.mark.xfail(strict=True, reason="NUL, and bytes that are no UTF-8: psycopg2's own error, as a traceback")
 @pytest.mark.parametrize("command", [["pause", "--reason", HERE], ["retry", "--reason", HERE]], ids=lambda one: one[0])
 def test_a_command_takes_any_words_as_words(bait, app, connection, command):
     wrong, runner = [], app.test_cli_runner()

@@ -148,10 +148,19 @@ print(answers)
     ("broker", "expected"),
     [
         ("redis://broker/0", {"visibility_timeout": 777, "unacked_restore_interval": 2, "unacked_restore_throttle": 1}),
-        ("rediss://broker/0", {"visibility_timeout": 777, "unacked_restore_interval": 2, "unacked_restore_throttle": 1}),
+        (
+            "rediss://broker/0",
+            {"visibility_timeout": 777, "unacked_restore_interval": 2, "unacked_restore_throttle": 1},
+        ),
         (
             "sqs://",
-            {"visibility_timeout": 777, "region": "eu-west-1", "is_secure": True, "polling_interval": 0.2},
+            {
+                "visibility_timeout": 777,
+                "region": "eu-west-1",
+                "is_secure": True,
+                "wait_time_seconds": 2,
+                "polling_interval": 0.2,
+            },
         ),
         ("amqp://broker//", {"confirm_publish": True}),
         ("amqps://broker//", {"confirm_publish": True}),

@@ -148,6 +148,33 @@ def test_every_setting_is_documented():
     assert [name for name, field in config.Settings.model_fields.items() if not field.description] == []
 
 
+@pytest.mark.parametrize(
+    ("budget", "seconds", "refused"),
+    [("60", "300", True), ("60", "301", False), ("5", "25", True), ("5", "26", False), ("75", "375", True)],
+)
+def test_a_visibility_time_out_is_above_the_time_at_which_a_task_is_cut(budget, seconds, refused):
+    variables = {"STEP_BUDGET_SECONDS": budget, "VISIBILITY_TIMEOUT_SECONDS": seconds}
+    if not refused:
+        settings = load(**variables)
+        assert settings.visibility_timeout_seconds > settings.task_time_limit_seconds
+        return
+    with pytest.raises(config.SettingsError) as refusal:
+        load(**variables)
+    assert str(refusal.value) == (
+        f"VISIBILITY_TIMEOUT_SECONDS is wrong: it must be above {5 * int(budget)}, 5 times STEP_BUDGET_SECONDS, or the "
+        "broker hands out a task that is still running."
+    )
+
+
+def test_a_wrong_budget_is_not_said_to_make_the_visibility_time_out_wrong_too():
+    with pytest.raises(config.SettingsError, match=r"\ASTEP_BUDGET_SECONDS is wrong: [^\n]+\Z"):
+        load(STEP_BUDGET_SECONDS="1", VISIBILITY_TIMEOUT_SECONDS="30")
+
+
+def test_the_time_outs_that_ship_fit_the_longest_budget():
+    assert load(STEP_BUDGET_SECONDS="75").visibility_timeout_seconds > 375
+
+
 @pytest.mark.parametrize("budget", ["30", "60", "75"])
 def test_a_lease_outlives_a_step_that_used_its_budget_up_and_then_moves_what_s3_let_go(budget):
     least_seconds_to_move = STATEMENTS_TO_MOVE * LEAST_SECONDS_TO_MOVE
