@@ -198,7 +198,7 @@ def adopt(notification_type: str, service_id: UUID, cutoff: datetime, stage: str
     night = clock.local_date(now, tools().settings.zone)
     with db.transaction() as connection:
         if not services_dao.is_service(connection, service_id):
-            raise UnknownService(f"there is no service {service_id}")
+            raise UnknownService("there is no service {}", str(service_id))
         runs_dao.start_run(connection, night, now)
         group = Group(night, notification_type, service_id, cutoff, stage)
         return chains_dao.open_group(connection, group, WHOLE, now, now, sent=True)

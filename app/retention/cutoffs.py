@@ -50,6 +50,6 @@ def effective_cutoff(
     days = services_dao.days_of_retention(connection, service_id, notification_type)
     if days is None:
         if not services_dao.is_service(connection, service_id):
-            raise UnknownService(f"there is no service {service_id}")
+            raise UnknownService("there is no service {}", str(service_id))
         days = settings.retention_default_days
     return min(argument, cutoff(clock.local_date(now, settings.zone), days, settings.zone))

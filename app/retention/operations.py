@@ -26,7 +26,7 @@ def hold(service_id: UUID, reason: str, placed_by: str) -> bool:
     """
     with db.transaction(lock_seconds=_longest_wait(), statement_seconds=_longest_wait()) as connection:
         if not services_dao.is_service(connection, service_id):
-            raise UnknownService(f"there is no service {service_id}")
+            raise UnknownService("there is no service {}", str(service_id))
         placed = holds_dao.place(connection, str(service_id), reason, placed_by, clock.now())
     log.warning("hold-placed", service_id=str(service_id), placed_by=placed_by, new=placed)
     return placed
@@ -90,7 +90,7 @@ def run(
         before = checked_cutoff(before, settings, force=force)
     with db.transaction() as connection:
         if service_id is not None and not services_dao.is_service(connection, service_id):
-            raise UnknownService(f"there is no service {service_id}")
+            raise UnknownService("there is no service {}", str(service_id))
     wakes = []
     for notification_type in types:
         with db.transaction() as connection:

@@ -220,10 +220,10 @@ def test_run_before_a_time_to_come_is_refused_unless_forced_and_retentions_hold_
     [
         (["run", "--type", "fax"], "'fax' is not one of 'email', 'sms', 'letter'"),
         (["run", "--service", "not-an-id"], "'not-an-id' is not a valid UUID"),
-        (["run", "--service", "00000000-0000-0000-0000-00000000dead"], "there is no service 00000000-0000"),
+        (["run", "--service", "00000000-0000-0000-0000-00000000dead"], "there is no service '00000000-0000"),
         (["run", "--before", "yesterday"], "'yesterday' is not a date"),
         (["hold", "not-an-id", "--reason", "x"], "'not-an-id' is not a valid UUID"),
-        (["hold", "00000000-0000-0000-0000-00000000dead", "--reason", "x"], "there is no service 00000000-0000"),
+        (["hold", "00000000-0000-0000-0000-00000000dead", "--reason", "x"], "there is no service '00000000-0000"),
         (["hold", "00000000-0000-0000-0000-00000000dead"], "Missing option '--reason'"),
         (["lift", "00000000-0000-0000-0000-00000000dead"], "is not on hold"),
         (["retry", "--id", "letter-1"], "'letter-1' is not a valid UUID"),
