@@ -5,10 +5,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up shell test lint check docs lock clean
+.PHONY: help setup demo up shell test faults faults-short lint check audit docs lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv from the locked, hashed requirements (quick when nothing changed)
 
@@ -32,12 +32,21 @@ shell: setup ## flask shell on the stack that `make up` runs
 test: setup ## the whole suite, on embedded servers
 	@$(BIN)/python -m pytest
 
+faults: setup ## the fault laboratory's long form: over 200 seeded runs with real processes, and their table
+	@$(BIN)/python -m tests.faults
+
+faults-short: setup ## each fault of the laboratory once (part of make test, too)
+	@$(BIN)/python -m tests.faults --short
+
 lint: setup ## style, imports and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
 check: lint test ## what CI runs
+
+audit: setup ## known vulnerabilities of the locked packages; fails when the service can't be asked
+	@$(BIN)/python .ci/audit.py
 
 docs: setup ## write docs/configuration.md from the settings
 	@$(BIN)/python -m app.config_reference > docs/configuration.md
@@ -46,7 +55,7 @@ lock: setup ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --extra local --extra dev -c requirements.lock pyproject.toml \
+	  --no-emit-find-links --no-header --extra local --extra sqs --extra dev -c requirements.lock pyproject.toml \
 	  -o requirements-dev.lock
 
 clean: ## remove .venv and what the tools left behind

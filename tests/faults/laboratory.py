@@ -1,0 +1,238 @@
+"""The servers and the worker pool, kept for all runs, and one run from its seed to the verdict."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.client import HTTPConnection
+from typing import Any
+
+import psycopg2
+from flask import Flask
+
+from app import config, create_app
+from app.local import product
+from app.local.processes import HOST
+from app.local.stack import Stack
+from tests.faults.broker import Broker
+from tests.faults.checker import Findings, judge
+from tests.faults.control import KILL_CHILD, Control
+from tests.faults.data import INVALID, LETTERS, SCAN, TESTS
+from tests.faults.pool import Pool
+from tests.faults.run import FAULTS, Run
+from tests.faults.s3_proxy import S3Proxy
+from tests.faults.world import connect, empty_tables, put_files, query, take, write
+
+SETTINGS = {
+    "LETTERS_PER_STEP": "10",
+    "MESSAGES_PER_STEP": "20",
+    "ROWS_PER_SLICE": "40",
+    "FAN_OUT_SPREAD_SECONDS": "0",
+    "DISPATCH_EVERY_SECONDS": "1",
+    "RETRY_AFTER_SECONDS": "0.2",
+    "DEFERRAL_FIRST_MINUTES": "0.01",
+    "STEP_BUDGET_SECONDS": "5",
+    "LOCK_TIMEOUT_SECONDS": "1",
+    "REMAP_SIGTERM": "SIGQUIT",
+    "LOG_LEVEL": "INFO",
+}
+ROLES = {
+    LETTERS: "S3_BUCKET_LETTERS_PDF",
+    TESTS: "S3_BUCKET_TEST_LETTERS",
+    INVALID: "S3_BUCKET_INVALID_PDF",
+    SCAN: "S3_BUCKET_LETTERS_SCAN",
+}
+POSTGRES = {"deadlock_timeout": "200ms"}
+SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_DISPATCHES = 0.05, 0.5
+SECONDS_TO_CALM = 15
+
+REST = """
+SELECT (SELECT count(*) FROM retention.chains WHERE state = 'waiting' OR lease_until IS NOT NULL) AS unfinished,
+       (SELECT count(*) FROM retention.run_types WHERE fanned_out_at IS NULL) AS not_fanned_out,
+       (SELECT count(*) FROM retention.run_types) AS types,
+       (SELECT count(*) FROM retention.deferred_letters WHERE notification_id <> ALL (%(may_wait)s::uuid[])) AS letters,
+       (SELECT count(*) FROM retention.deferred_buckets WHERE bucket <> ALL (%(buckets)s::text[])) AS buckets
+"""
+
+
+@dataclass
+class Outcome:
+    """What a run did and what was found."""
+
+    names: tuple[str, ...]
+    seed: int
+    kills: int = 0
+    hits: int = 0
+    seconds: float = 0
+    findings: Findings = field(default_factory=Findings)
+    trace: str = ""
+    """The pipeline's own records and the ends of the workers' logs, of a run that failed."""
+
+    @property
+    def replay(self) -> str:
+        return f'python -m tests.faults --seed {self.seed} --fault "{" + ".join(self.names)}"'
+
+
+class Laboratory:
+    """Open it with `laboratory()`. Runs are done one after another, in the main thread."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.url = stack.postgres.url
+        product.migrate(self.url)
+        self.proxy = S3Proxy(stack.s3.url)
+        self.control = Control(stack.directory / "faults")
+        environment = SETTINGS | {
+            "AWS_ENDPOINT_URL_S3": self.proxy.url,
+            "FAULTS_CONTROL": str(self.control.directory),
+        }
+        self.environment = stack.isolated_environment() | environment
+        self.pool = Pool(stack, self.control, environment)
+        self.broker = Broker(stack.broker.url)
+        self.s3 = stack.s3.client()
+        self.buckets = {role: self.environment[variable] for role, variable in ROLES.items()}
+        self._app: Flask | None = None
+
+    @property
+    def app(self) -> Flask:
+        """An application of this process, for what the platform's own code calls, receipts for instance."""
+        if self._app is None:
+            self._app = create_app(config.load(self.environment))
+        return self._app
+
+    def run(self, names: Sequence[str], seed: int) -> Outcome:
+        """One run, from empty tables to the verdict."""
+        outcome = Outcome(tuple(names), seed)
+        began = time.monotonic()
+        self._calm()
+        run = Run(self, seed, outcome.names)
+        deaths, altered = self.pool.deaths, self.proxy.altered
+        try:
+            self._prepare(run)
+            began = time.monotonic()
+            in_time = self._watch(run)
+        finally:
+            self._undo(run)
+        if run.errors:
+            raise run.errors[0]
+        with self._connection() as connection:
+            after = take(connection, self.s3, self.buckets)
+        run.rules.may_wait |= run.ambiguous()
+        outcome.findings = judge(run.before, after, run.rules)
+        if not in_time:
+            outcome.findings.stuck.append(f"not at rest after {run.seconds_most} s")
+        obeyed = self.control.claimed()
+        outcome.kills = self.pool.deaths - deaths + sum(action == KILL_CHILD for _, action in obeyed)
+        outcome.hits = run.hits + len(obeyed) + self.proxy.altered - altered
+        outcome.seconds = time.monotonic() - began
+        if outcome.findings.all:
+            outcome.trace = "\n".join([*map(str, after.records), self.pool.tail()])
+        return outcome
+
+    def close(self) -> None:
+        self.pool.stop_all()
+        self.broker.close()
+        self.proxy.close()
+        self.s3.close()
+        if self._app is not None:
+            self._app.extensions["db.engine"].dispose()
+
+    def _calm(self) -> None:
+        """Nothing of an earlier run is under way: else its workers are ended."""
+        end = time.monotonic() + SECONDS_TO_CALM
+        while self.broker.pending() and time.monotonic() < end:
+            self.pool.look()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        if self.broker.pending():
+            self.pool.stop_all()
+            self.broker.purge()
+        self.control.clear()
+        self.pool.look()
+
+    def _prepare(self, run: Run) -> None:
+        for name in run.names:
+            FAULTS[name](run)
+        self.control.shift_clock(run.shift)
+        self.pool.use(run.options.settings)
+        data = run.seed_data()
+        self._make_buckets(run)
+        with self._connection() as connection:
+            empty_tables(connection)
+            write(connection, data)
+            put_files(self.s3, self.buckets, data.files)
+            run.before = take(connection, self.s3, self.buckets)
+        self.pool.fill()
+        for action in run.seeded:
+            action()
+
+    def _make_buckets(self, run: Run) -> None:
+        with closing(HTTPConnection(HOST, self.stack.s3.port, timeout=30)) as moto:
+            moto.request("POST", "/moto-api/reset")
+            moto.getresponse().read()
+        region: Any = {"LocationConstraint": self.environment["AWS_REGION"]}
+        for role, bucket in self.buckets.items():
+            self.s3.create_bucket(
+                Bucket=bucket, CreateBucketConfiguration=region, ObjectLockEnabledForBucket=role in run.options.locked
+            )
+            if role in run.options.versioned:
+                self.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+    def _watch(self, run: Run) -> bool:
+        """Let the run's actions happen when their time comes, until everything is at rest. False: too late."""
+        began = time.monotonic()
+        if run.options.starts_nightly:
+            run.nightly(run.options.nightly_arguments)
+        dispatched, is_draining = 0.0, False
+        while (elapsed := time.monotonic() - began) < run.seconds_most:
+            while run.actions and run.actions[0][0] <= elapsed:
+                run.actions.pop(0)[1]()
+            self.pool.look()
+            if not is_draining and elapsed - dispatched >= SECONDS_BETWEEN_DISPATCHES:
+                self.broker.dispatch()
+                dispatched = elapsed
+            is_quiet = not run.actions and self._is_quiet(run)
+            if is_quiet and is_draining and not self.broker.pending() and self._is_quiet(run):
+                if not run.encores:
+                    return True
+                run.encores.pop(0)()
+            is_draining = is_quiet
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return False
+
+    def _is_quiet(self, run: Run) -> bool:
+        """No chain waits, and nothing is held back that will be tried again with success."""
+        if any(thread.is_alive() for thread in run.threads):
+            return False
+        values = {
+            "may_wait": list(run.rules.may_wait | run.ambiguous()),
+            "buckets": [self.buckets[role] for role in run.buckets_may_wait],
+        }
+        try:
+            with self._connection() as connection:
+                (row,) = query(connection, REST, values)
+        except psycopg2.Error:
+            return False
+        is_started = row["types"] == 3 or not run.options.starts_nightly
+        return is_started and not (row["unfinished"] or row["not_fanned_out"] or row["letters"] or row["buckets"])
+
+    def _undo(self, run: Run) -> None:
+        for action in run.undoes:
+            action()
+        for thread in run.threads:
+            thread.join(timeout=SECONDS_TO_CALM)
+        self.control.shift_clock(timedelta(0))
+
+    def _connection(self) -> "closing[Any]":
+        return closing(connect(self.url))
+
+
+@contextmanager
+def laboratory() -> Iterator[Laboratory]:
+    """The servers, started; everything is ended afterwards."""
+    with Stack(postgres_settings=POSTGRES) as stack:
+        lab = Laboratory(stack)
+        try:
+            yield lab
+        finally:
+            lab.close()

@@ -1,0 +1,123 @@
+"""What is there: plain SQL, and listings of S3 itself, not through the proxy."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import psycopg2
+from psycopg2 import extensions, extras, sql
+
+from tests.faults.data import Columns, Data
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Row = dict[str, Any]
+FileName = tuple[str, str]
+"""The bucket's role and the key."""
+
+WRITES_EVEN_IF_READ_ONLY = "-c default_transaction_read_only=off -c lock_timeout=8s -c application_name=laboratory"
+EMPTIED = ("notifications", "notification_history", "service_data_retention", "services")
+
+
+@dataclass
+class World:
+    """Rows by id, files with how many versions and markers each has, and the pipeline's own records."""
+
+    live: dict[UUID, Row] = field(default_factory=dict)
+    history: dict[UUID, Row] = field(default_factory=dict)
+    files: Counter[FileName] = field(default_factory=Counter)
+    deferred: dict[UUID, Row] = field(default_factory=dict)
+    deferred_buckets: list[Row] = field(default_factory=list)
+    chains: list[Row] = field(default_factory=list)
+    steps: list[Row] = field(default_factory=list)
+    intents: list[Row] = field(default_factory=list)
+    run_types: list[Row] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[str]:
+        """The pipeline's own records, a line each."""
+        rows = [*self.chains, *self.steps, *self.intents, *self.deferred.values(), *self.deferred_buckets]
+        return [" ".join(f"{name}={value}" for name, value in row.items() if value is not None) for row in rows]
+
+
+def connect(url: str) -> "extensions.connection":
+    """The laboratory's own connection, which commits at once and can write when others can't."""
+    connection = psycopg2.connect(url, options=WRITES_EVEN_IF_READ_ONLY, connect_timeout=5)
+    connection.autocommit = True
+    extras.register_uuid(conn_or_curs=connection)
+    return connection
+
+
+def query(connection: "extensions.connection", statement: str, values: object = None) -> list[Row]:
+    with connection.cursor(cursor_factory=extras.RealDictCursor) as cursor:
+        cursor.execute(statement, values)
+        return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+
+
+def take(connection: "extensions.connection", s3: "S3Client", buckets: Mapping[str, str]) -> World:
+    """The world as it is now."""
+    return World(
+        live={row["id"]: row for row in query(connection, "SELECT * FROM notifications")},
+        history={row["id"]: row for row in query(connection, "SELECT * FROM notification_history")},
+        files=list_files(s3, buckets),
+        deferred={row["notification_id"]: row for row in query(connection, "SELECT * FROM retention.deferred_letters")},
+        deferred_buckets=query(connection, "SELECT * FROM retention.deferred_buckets"),
+        chains=query(connection, "SELECT * FROM retention.chains ORDER BY id"),
+        steps=query(connection, "SELECT * FROM retention.steps ORDER BY id"),
+        intents=query(connection, "SELECT * FROM retention.intents ORDER BY id"),
+        run_types=query(connection, "SELECT * FROM retention.run_types"),
+    )
+
+
+def list_files(s3: "S3Client", buckets: Mapping[str, str]) -> "Counter[FileName]":
+    """Every version and every delete marker counts: while one is there, the file is."""
+    found: Counter[FileName] = Counter()
+    for role, bucket in buckets.items():
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            found.update((role, entry["Key"]) for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())))
+    return found
+
+
+def empty_tables(connection: "extensions.connection") -> None:
+    """Ids of chains go on counting, so that a message that was left over means none of the next run's."""
+    tables = query(connection, "SELECT tablename FROM pg_tables WHERE schemaname = 'retention'")
+    names = [sql.Identifier("retention", row["tablename"]) for row in tables]
+    names += [sql.Identifier(name) for name in EMPTIED]
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)))
+
+
+def write(connection: "extensions.connection", data: Data) -> None:
+    """The services and rows of a seed."""
+    with connection.cursor() as cursor:
+        for service in data.services:
+            cursor.execute(
+                "INSERT INTO services (id, name, created_at) VALUES (%s, %s, now())", (service, str(service))
+            )
+        for (service, kind), days in data.days.items():
+            cursor.execute(
+                "INSERT INTO service_data_retention (id, service_id, notification_type, days_of_retention, created_at) "
+                "VALUES (gen_random_uuid(), %s, %s, %s, now())",
+                (service, kind, days),
+            )
+    insert(connection, "notifications", data.live)
+    insert(connection, "notification_history", data.history)
+
+
+def insert(connection: "extensions.connection", table: str, rows: Iterable[Columns]) -> None:
+    rows = list(rows)
+    columns = list(rows[0])
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES %s").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    with connection.cursor() as cursor:
+        extras.execute_values(cursor, statement, [[row[name] for name in columns] for row in rows])
+
+
+def put_files(s3: "S3Client", buckets: Mapping[str, str], names: Iterable[FileName]) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda name: s3.put_object(Bucket=buckets[name[0]], Key=name[1], Body=b"%PDF-1.4"), names))
