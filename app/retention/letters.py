@@ -38,11 +38,15 @@ IDS_PER_EVENT = 100
 
 @dataclass(frozen=True)
 class Attempt:
-    """Whose step this is: the night counts missing files, the chain and step sign the intent."""
+    """Whose step this is: the night counts missing files, the chain and step sign the intent.
+
+    `cutoff` is the whole service's, where a slice ends earlier: until then deferred letters are tried again.
+    """
 
     night: date
     chain_id: int | None
     step: int | None
+    cutoff: datetime
     now: datetime
 
 
@@ -173,7 +177,7 @@ def _hold_back(
     broken = {**search.broken, **deletion.broken}
     answered = {bucket for buckets in search.buckets_of.values() for bucket in buckets} - broken.keys()
     deferred_dao.mend_buckets(connection, scope.service_id, scope.kind, answered)
-    whose = Whose(scope.service_id, scope.kind, scope.created_before)
+    whose = Whose(scope.service_id, scope.kind, attempt.cutoff)
     first_seconds = tools.settings.deferral_first_minutes * 60
     report.deferred, report.broken = len(reasons), len(broken)
     if reasons:

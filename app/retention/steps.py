@@ -168,7 +168,7 @@ def _attempt(connection: Connection, tools: Tools, work: Work, now: datetime) ->
         return StepReport(refused=str(refusal))
     if scope.is_letter:
         scope = letters.within_reach(connection, tools, scope, now)
-        attempt = Attempt(work.night, work.chain_id, work.step, now)
+        attempt = Attempt(work.night, work.chain_id, work.step, work.cutoff, now)
         deadline = Deadline(tools.settings.step_budget_seconds)
         report = letters.remove(connection, tools, scope, work.rows, attempt, deadline)
     else:
