@@ -198,10 +198,10 @@ def test_a_forged_message_is_not_unpickled_and_the_worker_lives_on(connection, w
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("not-a-uuid", "email", "2026-01-01"), "'not-a-uuid' is not a service id; it must be a UUID"),
-        (("00000000-0000-0000-0000-00000000dead", "email", "2026-01-01"), "there is no service 00000000-0000-"),
-        (("00000000-0000-0000-0000-00000000dead", "fax", "2026-01-01"), "'fax' is not a notification type"),
-        (("00000000-0000-0000-0000-00000000dead", "email", "yesterday"), "'yesterday' is not a"),
+        (("not-a-uuid", "email", "2026-01-01"), "what was given is not a service id; it must be a UUID"),
+        (("00000000-0000-0000-0000-00000000dead", "email", "2026-01-01"), "there is no service what was given"),
+        (("00000000-0000-0000-0000-00000000dead", "fax", "2026-01-01"), "what was given is not a notification type"),
+        (("00000000-0000-0000-0000-00000000dead", "email", "yesterday"), "what was given is not a date and time"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
 )

@@ -28,12 +28,14 @@ for _point in STEP_POINTS:
 
 @fault("SIGKILL in the night's start")
 def kill_at_start(run: Run) -> None:
+    run.inexact_files()
     run.arm("in the night's start", KILL_WORKER)
 
 
 @fault("SIGKILL in the dispatcher")
 def kill_dispatcher(run: Run) -> None:
-    """It has marked chains as woken, and wakes none."""
+    """It has marked chains as woken, and wakes none; a step beside it in the same worker is undone."""
+    run.inexact_files()
     run.arm("in the dispatcher", KILL_WORKER, run.random.randint(0, 1))
     run.arm("in the dispatcher", KILL_WORKER)
 
