@@ -22,7 +22,8 @@ class Broker:
 
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(url, socket_timeout=5)
-        self._celery = Celery("laboratory", broker=url, set_as_current=False)
+        self._url = url  # named for each connection: Celery lets CELERY_BROKER_URL of the process win over `broker`
+        self._celery = Celery("laboratory", set_as_current=False)
         self._celery.conf.update(
             task_queues=[Queue(NIGHTLY_QUEUE), Queue(PERIODIC_QUEUE)],
             task_default_queue=NIGHTLY_QUEUE,
@@ -35,7 +36,7 @@ class Broker:
     ) -> bool:
         """Whether the message was taken."""
         try:
-            with self._celery.connection_for_write() as connection:
+            with self._celery.connection_for_write(self._url) as connection:
                 self._celery.send_task(task, args, dict(kwargs or {}), connection=connection, retry=False, **options)
         except (OperationalError, redis.RedisError, OSError):
             return False
