@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from app import config, create_app
 from app.config import Settings, psycopg2_url
 from app.local.product import ROOT
-from tests.factories import EMAIL_ADDRESS, create_notification, create_service
+from tests.factories import EMAIL_ADDRESS, create_notification, create_service, days_ago
 from tests.servers import new_database
 
 NEEDED = sorted(name.upper() for name, field in Settings.model_fields.items() if field.is_required())
@@ -145,7 +145,7 @@ def test_the_shell_has_everything_at_hand_and_says_where_it_is_without_the_passw
         "print('emails', delete_email_notifications_older_than_retention.name)\n"
         "print('planned', sum(len(of_type.services) for of_type in plan().types))\n"
         "print('counted', db.session.query(Notification).count(), db.session.query(Service).count())\n"
-        f"print('moved', delete_notifications_for_service_and_type('{service}', 'email', '2999-01-01'))\n"
+        f"print('moved', delete_notifications_for_service_and_type('{service}', 'email', '{days_ago(10).isoformat()}'))\n"
         "print('left', db.session.query(Notification).count(), db.session.query(NotificationHistory).count())\n"
     )
     ended = process(*FLASK, "shell", typed=typed)
