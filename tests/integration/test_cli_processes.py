@@ -140,12 +140,13 @@ def test_the_shell_has_everything_at_hand_and_says_where_it_is_without_the_passw
     service = create_service(connection)
     create_notification(connection, service)
     url = urlsplit(environment["DATABASE_URL"])
+    before = days_ago(10).isoformat()
     typed = (
         "print('night', delete_notifications_older_than_retention.name)\n"
         "print('emails', delete_email_notifications_older_than_retention.name)\n"
         "print('planned', sum(len(of_type.services) for of_type in plan().types))\n"
         "print('counted', db.session.query(Notification).count(), db.session.query(Service).count())\n"
-        f"print('moved', delete_notifications_for_service_and_type('{service}', 'email', '{days_ago(10).isoformat()}'))\n"
+        f"print('moved', delete_notifications_for_service_and_type('{service}', 'email', '{before}'))\n"
         "print('left', db.session.query(Notification).count(), db.session.query(NotificationHistory).count())\n"
     )
     ended = process(*FLASK, "shell", typed=typed)
