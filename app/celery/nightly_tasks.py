@@ -13,7 +13,7 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from app.celery import celery
-from app.dao.chains_dao import REAL, TEST, Wake
+from app.dao.chains_dao import TEST, Wake
 from app.models.types import EMAIL, LETTER, SMS
 from app.retention import (
     chains,
@@ -137,7 +137,7 @@ def _step(
         send_wakes(chains.run_step(checked_number("chain", chain), checked_number("step", step), task.request.id))
         return
     before = checked_cutoff(cutoff, tools().settings, force=force)
-    send_wakes(chains.adopt(checked_type(notification_type), checked_id(service_id), before, REAL))
+    send_wakes(chains.adopt(checked_type(notification_type), checked_id(service_id), before))
 
 
 def _send(task: Any, **message: Any) -> None:

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 
 from app import clock
 from app.config import Settings
-from app.dao import chains_dao, deferred_dao, runs_dao, services_dao
+from app.dao import chains_dao, deferred_dao, runs_dao
 from app.dao.chains_dao import DEFERRED, Chain, Group, LeaseLost, Wake
 from app.dao.notifications_dao import REAL, TEST
 from app.db import db
 from app.models.types import LETTER
 from app.retention import traffic
-from app.retention.cutoffs import UnknownService
+from app.retention.cutoffs import require_service
 from app.retention.next_step import Next, next_batch_rows, what_comes_next
 from app.retention.report import StepReport
 from app.retention.steps import StepFailed, Work, step_transaction, take_step
@@ -189,7 +189,7 @@ def back_off(settings: Settings, times: int) -> timedelta:
     return timedelta(seconds=seconds * random.uniform(0.75, 1))  # noqa: S311 - jitter
 
 
-def adopt(notification_type: str, service_id: UUID, cutoff: datetime, stage: str) -> list[Wake]:
+def adopt(notification_type: str, service_id: UUID, cutoff: datetime) -> list[Wake]:
     """Give a task that came without a chain the night's chain for what it asks, open now.
 
     Returns its wake-ups; none when that chain is under way already. Raises UnknownService.
@@ -197,10 +197,9 @@ def adopt(notification_type: str, service_id: UUID, cutoff: datetime, stage: str
     now = clock.now()
     night = clock.local_date(now, tools().settings.zone)
     with db.transaction() as connection:
-        if not services_dao.is_service(connection, service_id):
-            raise UnknownService("there is no service {}", str(service_id))
+        require_service(connection, service_id)
         runs_dao.start_run(connection, night, now)
-        group = Group(night, notification_type, service_id, cutoff, stage)
+        group = Group(night, notification_type, service_id, cutoff, REAL)
         return chains_dao.open_group(connection, group, WHOLE, now, now, sent=True)
 
 

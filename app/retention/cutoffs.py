@@ -22,6 +22,12 @@ class UnknownService(BadArgument):
     """There is no service with this id."""
 
 
+def require_service(connection: Connection, service_id: UUID) -> None:
+    """Raise UnknownService unless the service exists."""
+    if not services_dao.is_service(connection, service_id):
+        raise UnknownService("there is no service {}", str(service_id))
+
+
 def cutoff(night: date, days: int, zone: ZoneInfo) -> datetime:
     """The cut-off of a night: the first instant of the local date `days` before it, aware, in UTC.
 
@@ -49,7 +55,6 @@ def effective_cutoff(
     """
     days = services_dao.days_of_retention(connection, service_id, notification_type)
     if days is None:
-        if not services_dao.is_service(connection, service_id):
-            raise UnknownService("there is no service {}", str(service_id))
+        require_service(connection, service_id)
         days = settings.retention_default_days
     return min(argument, cutoff(clock.local_date(now, settings.zone), days, settings.zone))

@@ -7,13 +7,13 @@ from uuid import UUID
 import structlog
 
 from app import clock
-from app.dao import chains_dao, deferred_dao, holds_dao, runs_dao, services_dao
+from app.dao import chains_dao, deferred_dao, holds_dao, runs_dao
 from app.dao.chains_dao import Wake
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
 from app.retention import nightly
 from app.retention.arguments import checked_cutoff, checked_types
-from app.retention.cutoffs import UnknownService
+from app.retention.cutoffs import require_service
 from app.retention.tools import tools
 
 log = structlog.get_logger(__name__)
@@ -25,8 +25,7 @@ def hold(service_id: UUID, reason: str, placed_by: str) -> bool:
     Waits for the service's running step to end. Returns False when there was a hold. Raises UnknownService.
     """
     with db.transaction(lock_seconds=_longest_wait(), statement_seconds=_longest_wait()) as connection:
-        if not services_dao.is_service(connection, service_id):
-            raise UnknownService("there is no service {}", str(service_id))
+        require_service(connection, service_id)
         placed = holds_dao.place(connection, str(service_id), reason, placed_by, clock.now())
     log.warning("hold-placed", service_id=str(service_id), placed_by=placed_by, new=placed)
     return placed
@@ -88,9 +87,9 @@ def run(
     types = checked_types(notification_types)
     if before is not None:
         before = checked_cutoff(before, settings, force=force)
-    with db.transaction() as connection:
-        if service_id is not None and not services_dao.is_service(connection, service_id):
-            raise UnknownService("there is no service {}", str(service_id))
+    if service_id is not None:
+        with db.transaction() as connection:
+            require_service(connection, service_id)
     wakes = []
     for notification_type in types:
         with db.transaction() as connection:

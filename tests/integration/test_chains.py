@@ -245,8 +245,8 @@ def test_a_chain_whose_service_is_gone_ends(app, connection):
 def test_a_task_without_a_chain_gets_the_nights_own_and_only_one(app, connection):
     service = create_service(connection)
     ids = {create_notification(connection, service) for _ in range(5)}
-    (wake,) = chains_module.adopt("email", service, days_ago(10), chains_dao.REAL)
-    assert chains_module.adopt("email", service, wake.cutoff, chains_dao.REAL) == []
+    (wake,) = chains_module.adopt("email", service, days_ago(10))
+    assert chains_module.adopt("email", service, wake.cutoff) == []
     do_all([wake])
     assert history(connection) == ids
     assert [one["state"] for one in of_stage(connection, chains_dao.REAL)] == ["ended"]
