@@ -10,7 +10,7 @@ from app.config import Settings
 HEAD = """# Configuration
 
 Everything is set by environment variables, and checked at start: what is wrong is refused with a sentence for each.
-This page is written from `app/config.py` by `make docs`, and a test holds the two together.
+This page is written from `app/config` by `make docs`, and a test holds the two together.
 
 Credentials of S3 are AWS's own variables or role (`AWS_ACCESS_KEY_ID`, …), read by boto3. `make demo`, `make test` and
 `make bench` ignore all of these variables; tests take other servers from `TEST_DATABASE_URL`, `TEST_CELERY_BROKER_URL`
@@ -26,8 +26,12 @@ def _default(value: Any) -> str:
         return "**required**"
     if isinstance(value, time):
         return f"`{value:%H:%M}`"
+    if value in ({}, ()):
+        return "none"
     if isinstance(value, dict):
-        return "`" + ", ".join(f"{name}: {of_name}" for name, of_name in value.items()) + "`"
+        return "`" + ", ".join(f"{name}: {of_name}" for name, of_name in value.items()) + "`" if value else "none"
+    if isinstance(value, tuple):
+        return "`" + ", ".join(value) + "`"
     return "unset" if value is None else f"`{value}`"
 
 

@@ -1,0 +1,94 @@
+"""Presets: how platforms of the family decide what goes when, as values of settings.
+
+`PLATFORM_PRESET` names one, and gives its values to the settings that the environment leaves unset. So nothing else
+knows presets: whoever needs a policy asks the setting. What a platform does today and no setting can repeat (the
+newer row wins in history, everywhere) is said beside them, so that `flask retention adopt` can tell.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+PresetName = Literal["own", "a", "b", "c", "d"]
+CutoffRuleName = Literal["local-midnight", "utc-midnight", "utc-end-of-day", "local-midnight-then-days"]
+LetterFilesName = Literal["by-status", "one-bucket", "no-files", "no-letters"]
+FolderDateName = Literal["created-at-local", "sent-at-utc"]
+Conflict = Literal["newer", "keep", "update"]
+
+LETTER_BUCKETS: Mapping[LetterFilesName, tuple[str, ...]] = MappingProxyType(
+    {
+        "by-status": (
+            "s3_bucket_letters_pdf",
+            "s3_bucket_test_letters",
+            "s3_bucket_invalid_pdf",
+            "s3_bucket_letters_scan",
+        ),
+        "one-bucket": ("s3_bucket_letters_pdf",),
+        "no-files": (),
+        "no-letters": (),
+    }
+)
+"""The settings of the buckets that letters' files are in."""
+
+NOT_FINAL = ("pending-virus-check", "created", "sending")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A platform's policies: what it is, the settings that differ from their defaults, and its habit in history."""
+
+    summary: str
+    history_conflict: Conflict
+    """What the platform does where history has the id already. Here the newer row wins, whatever it was."""
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
+    {
+        "own": Preset("our own schema: five places for letters, local midnight", "newer"),
+        "a": Preset("five places for letters, local midnight", "keep"),
+        "b": Preset(
+            "letters have rows and no files, the cut-off is the end of a UTC day",
+            "update",
+            MappingProxyType(
+                {
+                    "cutoff_rule": "utc-end-of-day",
+                    "retention_timezone": "UTC",
+                    "letter_files": "no-files",
+                    "missing_files_share": None,
+                }
+            ),
+        ),
+        "c": Preset(
+            "no letters, the cut-off is UTC midnight",
+            "keep",
+            MappingProxyType(
+                {
+                    "cutoff_rule": "utc-midnight",
+                    "retention_timezone": "UTC",
+                    "letter_files": "no-letters",
+                    "missing_files_share": None,
+                    "letter_statuses_kept": (),
+                }
+            ),
+        ),
+        "d": Preset(
+            "letters in one bucket, in a folder by the UTC date of sent_at, always of class 2; the cut-off goes back "
+            "from local midnight by days of 24 hours",
+            "update",
+            MappingProxyType(
+                {
+                    "cutoff_rule": "local-midnight-then-days",
+                    "retention_timezone": "America/New_York",
+                    "letter_files": "one-bucket",
+                    "letter_folder_date": "sent-at-utc",
+                    "letter_folder_timezone": "UTC",
+                    "letter_postage_classes": MappingProxyType(
+                        dict.fromkeys(("first", "second", "europe", "rest-of-world", "economy"), "2")
+                    ),
+                }
+            ),
+        ),
+    }
+)
