@@ -2,19 +2,33 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, current_app
 from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 APPLICATION_NAME = "retention"
+PLATFORM = "platform"
+"""The execution option by which a connection knows a PlatformTables."""
+
+
+@dataclass(frozen=True)
+class PlatformTables:
+    """Where the platform's tables are (a schema; None: where the search path finds them), and which tables' rows are
+    deleted with the notification that they refer to.
+    """
+
+    schema: str | None = None
+    deleted_with: frozenset[str] = frozenset()
 
 
 class Database:
     """`db` of the shell: `db.session` for questions, `db.engine` for the rest. Needs an application context."""
 
-    def init_app(self, app: Flask, url: str) -> None:
+    def init_app(self, app: Flask, url: str, platform: PlatformTables) -> None:
         """Give the application its engine and session. Nothing connects before it is used."""
         engine = create_engine(
             url,
@@ -23,6 +37,7 @@ class Database:
             max_overflow=8,
             pool_pre_ping=True,
             hide_parameters=True,  # bound values are personal data: never in an error, so never in a log
+            execution_options={PLATFORM: platform},
             connect_args={"application_name": APPLICATION_NAME, "connect_timeout": 10},
         )
         app.extensions["db.engine"] = engine
@@ -49,12 +64,15 @@ class Database:
         lock_seconds: float = 5,
         idle_seconds: float = 60,
         read_only: bool = False,
+        isolation_level: IsolationLevel | None = None,
     ) -> Iterator[Connection]:
         """A transaction of the pipeline's own, with its time-outs; committed at the end, rolled back on an error.
 
-        The time-outs are `SET LOCAL`, so that they also hold behind a proxy that pools by transaction.
+        The time-outs are `SET LOCAL`, so that they also hold behind a proxy that pools by transaction. Without an
+        isolation level it is the database's own default.
         """
-        with self.engine.begin() as connection:
+        engine = self.engine.execution_options(isolation_level=isolation_level) if isolation_level else self.engine
+        with engine.begin() as connection:
             connection.execute(SET_LOCAL, _milliseconds(statement_seconds, lock_seconds, idle_seconds))
             if read_only:
                 connection.execute(text("SET TRANSACTION READ ONLY"))

@@ -2,14 +2,18 @@
 
 A migration that has to wait for a lock makes every query behind it wait too, so it gives up after
 LOCK_TIMEOUT and is started again when the table is quiet.
+
+Which branches there are, and where the table of revisions is, is in the configuration (`app.revisions`).
 """
 
 import os
 
 from alembic import context
-from sqlalchemy import create_engine, pool, text
+from sqlalchemy import Connection, create_engine, inspect, pool, text
+from sqlalchemy.schema import CreateSchema
 
 from app.config import psycopg2_url
+from app.dao import revisions_dao
 from app.models import RETENTION_SCHEMA, Base
 
 LOCK_TIMEOUT = "5s"
@@ -26,6 +30,7 @@ def _ours(name: str | None, kind: str, _parents: object) -> bool:
 
 def run() -> None:
     """Run what the command asked for, against DATABASE_URL or the URL that the caller configured."""
+    schema = context.config.get_main_option("version_table_schema")
     options = {
         "target_metadata": Base.metadata,
         "include_schemas": True,
@@ -33,6 +38,7 @@ def run() -> None:
         "compare_type": True,
         "compare_server_default": True,
         "transaction_per_migration": True,
+        "version_table_schema": schema,
     }
     if context.is_offline_mode():
         context.configure(url=_url(), literal_binds=True, **options)
@@ -47,8 +53,20 @@ def run() -> None:
         connection.execute(text("SELECT set_config('statement_timeout', :time, false)"), {"time": STATEMENT_TIMEOUT})
         connection.commit()
         context.configure(connection=connection, **options)
+        if not context.get_context().opts.get("dont_mutate"):  # a command that only looks, as `current` does
+            _prepare(connection, schema)
         with context.begin_transaction():
             context.run_migrations()
+
+
+def _prepare(connection: Connection, schema: str | None) -> None:
+    """What must be there before Alembic reads where it is: its table's schema, and a row for each branch."""
+    if schema is not None:
+        if not inspect(connection).has_schema(schema):
+            connection.execute(CreateSchema(schema))
+    else:
+        revisions_dao.split_single_line(connection)
+    connection.commit()
 
 
 run()

@@ -1,24 +1,16 @@
 """`flask db …`: Alembic's own commands on the application's database."""
 
-import sys
-from pathlib import Path
-
 import click
-from alembic.config import CommandLine, Config
+from alembic.config import CommandLine
 from flask import current_app
 from flask.cli import with_appcontext
 
 from app.cli.errors import failures_as_sentences
+from app.dao import revisions_dao
+from app.db import db
+from app.revisions import alembic_config, known
 
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
-
-
-def alembic_config(url: str, options: object = None) -> Config:
-    """Alembic's configuration for the product's migrations on the database at `url`."""
-    config = Config(cmd_opts=options, stdout=sys.stdout)  # type: ignore[arg-type]
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    return config
+ON_THE_DATABASE = ("upgrade", "downgrade", "current", "stamp")
 
 
 @click.command(
@@ -30,14 +22,33 @@ def alembic_config(url: str, options: object = None) -> Config:
 def database(arguments: tuple[str, ...]) -> None:
     """Migrations: `upgrade`, `downgrade`, `current`, `history` and the rest of Alembic's commands.
 
-    Without a revision `upgrade` goes to the newest.
+    Without a revision `upgrade` goes to the newest of each branch. An adopted database has the pipeline's own branch
+    alone.
     """
     if arguments[:1] == ("upgrade",) and all(argument.startswith("-") for argument in arguments[1:]):
-        arguments = (*arguments, "head")
+        arguments = (*arguments, "heads")
     command_line = CommandLine(prog="flask db")
     options = command_line.parser.parse_args(arguments)
     if not hasattr(options, "cmd"):
         command_line.parser.error("name a command, such as: flask db upgrade")
     url = current_app.extensions["settings"].database_url
     with failures_as_sentences():
-        command_line.run_cmd(alembic_config(url, options), options)
+        looks = arguments[0] in ON_THE_DATABASE and not getattr(options, "sql", False)
+        adopted = looks and _is_adopted()
+        command_line.run_cmd(alembic_config(url, options, adopted=adopted), options)
+
+
+def _is_adopted() -> bool:
+    """Whether it is; a database whose notifications are a platform's is refused before anything is made in it."""
+    with db.transaction(read_only=True) as connection:
+        if revisions_dao.is_adopted(connection):
+            return True
+        if not revisions_dao.has_notifications(connection):
+            return False
+        is_ours = revisions_dao.has_revisions(connection) and revisions_dao.applied(connection, adopted=False) & known()
+    if not is_ours:
+        raise click.ClickException(
+            "The notifications in this database are not this product's: none of its migrations made them, so that none "
+            "can change them. To work beside them: flask retention adopt"
+        )
+    return False

@@ -1,9 +1,16 @@
-"""The declarative base and the naming of constraints."""
+"""The declarative base, the naming of constraints, and what several subjects declare alike."""
 
-from sqlalchemy import MetaData
+from sqlalchemy import CheckConstraint, DateTime, MetaData
 from sqlalchemy.orm import DeclarativeBase
 
 RETENTION_SCHEMA = "retention"
+Instant = DateTime(timezone=True)
+
+
+def one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    """The column holds one of these words."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 class Base(DeclarativeBase):

@@ -5,30 +5,26 @@ Timestamps here are `timestamp with time zone`.
 """
 
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    CheckConstraint,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
     UniqueConstraint,
+    false,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import RETENTION_SCHEMA, Base
+from app.models.base import RETENTION_SCHEMA, Base, Instant, one_of
 
-Instant = DateTime(timezone=True)
 STAGES = ("real", "test", "deferred")
 CHAIN_STATES = ("waiting", "resting", "ended")
-
-
-def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
+HEARTBEAT_KINDS = ("relay", "worker")
 
 
 class Run(Base):
@@ -62,6 +58,7 @@ class Chain(Base):
     last sent, `wakes` how often for this step. `attempts` counts the leases taken at this step, `setbacks` the steps
     in a row that got nowhere. `lower_bound` is the largest created_at of the last step: below it, index entries are
     dead. `missing_in` is the bucket in which too many letters have no file, while the chain rests for that.
+    `alone_letter` stood alone in the last step, and S3 failed at it, `alone_failures` times in a row.
     """
 
     __tablename__ = "chains"
@@ -69,8 +66,8 @@ class Chain(Base):
         UniqueConstraint(
             "night", "notification_type", "service_id", "cutoff", "stage", "slice", name="chains_identity_key"
         ),
-        _one_of("stage", STAGES),
-        _one_of("state", CHAIN_STATES),
+        one_of("stage", STAGES),
+        one_of("state", CHAIN_STATES),
         Index("ix_chains_due_at", "due_at", postgresql_where=text("state = 'waiting'")),
         Index("ix_chains_reason", "reason", postgresql_where=text("state = 'resting'")),
         Index("ix_chains_service_id", "service_id"),
@@ -97,6 +94,8 @@ class Chain(Base):
     wakes: Mapped[int] = mapped_column(default=0, server_default="0")
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     setbacks: Mapped[int] = mapped_column(default=0, server_default="0")
+    alone_letter: Mapped[UUID | None]
+    alone_failures: Mapped[int] = mapped_column(default=0, server_default="0")
     lease_token: Mapped[UUID | None]
     lease_holder: Mapped[str | None]
     lease_until: Mapped[datetime | None] = mapped_column(Instant)
@@ -106,13 +105,18 @@ class Chain(Base):
 
 
 class Step(Base):
-    """What one step did. `moved` rows went to history; `deleted` test rows went for good."""
+    """What one step did. `moved` rows went to history; `deleted` test rows went for good.
+
+    `failures` counts by S3's code, or ours, the letters that it held back and the buckets that refused everything.
+    `counted`: it is part of `retention.totals`; only then may it be purged.
+    """
 
     __tablename__ = "steps"
     __table_args__ = (
         Index("ix_steps_night", "night", "notification_type"),
-        Index("ix_steps_service_id", "service_id", "started_at"),
+        Index("ix_steps_service_id_night", "service_id", "night"),
         Index("ix_steps_started_at", "started_at"),
+        Index("ix_steps_uncounted", "id", postgresql_where=text("NOT counted")),
         {"schema": RETENTION_SCHEMA},
     )
 
@@ -138,6 +142,45 @@ class Step(Base):
     not_final: Mapped[int | None]
     min_created_at: Mapped[datetime | None] = mapped_column(Instant)
     max_created_at: Mapped[datetime | None] = mapped_column(Instant)
+    failures: Mapped[Any | None] = mapped_column(JSONB)
+    counted: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class SessionBatch(Base):
+    """Dead sessions that one step removed; the row goes when it has become part of `retention.totals`."""
+
+    __tablename__ = "session_batches"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    removed_at: Mapped[datetime] = mapped_column(Instant)
+    sessions: Mapped[int]
+
+
+class Total(Base):
+    """A count that only ever grows, whatever is purged: `label` is a type or a code, or empty.
+
+    `bound` is the upper bound of a histogram's bucket, infinity for its last, zero for what is no bucket.
+    """
+
+    __tablename__ = "totals"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    counter: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    bound: Mapped[float] = mapped_column(primary_key=True)
+    amount: Mapped[float]
+
+
+class Heartbeat(Base):
+    """When a part of the pipeline was last seen at work: `kind` is `relay` or `worker`, `name` which one."""
+
+    __tablename__ = "heartbeats"
+    __table_args__ = (one_of("kind", HEARTBEAT_KINDS), {"schema": RETENTION_SCHEMA})
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(Instant)
 
 
 class LetterLook(Base):
@@ -151,6 +194,63 @@ class LetterLook(Base):
     bucket: Mapped[str]
     looked: Mapped[int]
     missing: Mapped[int]
+
+
+class IndexedFolder(Base):
+    """A letters' day folder, listed whole for all services, or as far as `listed_to`. Emptied after the night.
+
+    Unlogged, like IndexedFile: a crash empties both, so that no folder counts as indexed whose files are not there.
+    `worth_pages` is the most pages that it may take, 0 where each step lists for itself. `begun_at` is when its first
+    page was listed. Every transaction with a number below `begun_xmin` (64 bits) had ended by then. `attempts` counts
+    the leases since the last page was added.
+    """
+
+    __tablename__ = "indexed_folders"
+    __table_args__ = (
+        UniqueConstraint("store", "bucket", "folder", name="indexed_folders_identity_key"),
+        {"schema": RETENTION_SCHEMA, "prefixes": ["UNLOGGED"]},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    store: Mapped[str]
+    bucket: Mapped[str]
+    folder: Mapped[str]
+    worth_pages: Mapped[int]
+    begun_at: Mapped[datetime] = mapped_column(Instant)
+    begun_xmin: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    pages: Mapped[int] = mapped_column(default=0, server_default="0")
+    listed_to: Mapped[str | None]
+    files: Mapped[int] = mapped_column(default=0, server_default="0")
+    orphans: Mapped[int] = mapped_column(default=0, server_default="0")
+    complete: Mapped[bool] = mapped_column(default=False, server_default=false())
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    lease_token: Mapped[UUID | None]
+    lease_until: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class IndexedFile(Base):
+    """A file of an indexed folder: its key is folder, `NOTIFY.`, reference, a dot, and the rest."""
+
+    __tablename__ = "indexed_files"
+    __table_args__ = {"schema": RETENTION_SCHEMA, "prefixes": ["UNLOGGED"]}
+
+    folder_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    reference: Mapped[str] = mapped_column(primary_key=True)
+    rest: Mapped[str] = mapped_column(primary_key=True)
+
+
+class FolderCount(Base):
+    """How many letter files a day's folder had when it was indexed; `orphans` of them have no row."""
+
+    __tablename__ = "folder_counts"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    night: Mapped[date] = mapped_column(primary_key=True)
+    bucket: Mapped[str] = mapped_column(primary_key=True)
+    folder: Mapped[str] = mapped_column(primary_key=True)
+    listed_at: Mapped[datetime] = mapped_column(Instant)
+    files: Mapped[int]
+    orphans: Mapped[int]
 
 
 class AcceptedMissing(Base):

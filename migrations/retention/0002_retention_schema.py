@@ -1,16 +1,21 @@
-"""The pipeline's own tables, in a schema of their own."""
+"""The pipeline's own tables, in a schema of their own.
+
+No revision of this branch names a table of the platform's or of accounts: it is also installed beside the tables of a
+platform that has its own (docs/adr/0029).
+"""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
-down_revision = "0001"
-branch_labels = None
+down_revision = None
+branch_labels = ("retention",)
 depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("CREATE SCHEMA retention")
+    # Not IF NOT EXISTS, which asks for the right to make schemas even where somebody else has made this one.
+    op.execute("DO $$ BEGIN IF to_regnamespace('retention') IS NULL THEN CREATE SCHEMA retention; END IF; END $$")
     op.create_table(
         "accepted_missing",
         sa.Column("night", sa.Date(), nullable=False),
@@ -195,4 +200,5 @@ def downgrade() -> None:
     op.drop_table("deferred_letters", schema="retention")
     op.drop_table("deferred_buckets", schema="retention")
     op.drop_table("accepted_missing", schema="retention")
-    op.execute("DROP SCHEMA retention")
+    if op.get_context().version_table_schema is None:  # else the table of revisions is still in it
+        op.execute("DROP SCHEMA retention")

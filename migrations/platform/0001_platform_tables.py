@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
-branch_labels = None
+branch_labels = ("platform",)
 depends_on = None
 
 KEY_TYPES = ("normal", "team", "test")
