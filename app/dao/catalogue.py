@@ -1,0 +1,161 @@
+"""What a database's catalogue says of the tables that the pipeline works on. Facts alone, all immutable.
+
+Names are as the catalogue has them, never quoted. Read by `catalogue_dao.read`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+NOTIFICATIONS, HISTORY = "notifications", "notification_history"
+SERVICES, RETENTIONS = "services", "service_data_retention"
+PLATFORM_TABLES = (NOTIFICATIONS, HISTORY, SERVICES, RETENTIONS)
+STRINGS = ("text", "varchar", "bpchar", "name")
+ORDINARY_TABLE, PARTITIONED_TABLE = "r", "p"
+
+
+@dataclass(frozen=True)
+class Type:
+    """A column's type. Two types are the same if they are equal."""
+
+    schema: str
+    name: str
+    """The base type's: of a domain, what it is made of."""
+    formatted: str
+    """As SQL writes it, with length or precision: `character varying(256)`."""
+    labels: tuple[str, ...] | None = None
+    """Of an enum, in its order; None for any other type."""
+    width: int = -1
+    """Bytes; -1 where values differ in length."""
+
+    @property
+    def is_enum(self) -> bool:
+        return self.labels is not None
+
+    @property
+    def base(self) -> tuple[str, str]:
+        """Schema and name: what tells types apart, without their length or precision."""
+        return self.schema, self.name
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    position: int
+    type: Type
+    nullable: bool
+    default: str | None
+    """The expression, as the catalogue prints it."""
+    generated: bool
+    """Computed by the database, so that nothing can be inserted."""
+    always_identity: bool
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index of a table."""
+
+    name: str
+    columns: tuple[str | None, ...]
+    """The key's, in order; None for an expression."""
+    method: str
+    predicate: str | None
+    """Of a partial index."""
+    is_primary: bool
+    is_unique: bool
+    is_valid: bool
+    """Whether queries may use it: false after a CREATE INDEX CONCURRENTLY that failed."""
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A constraint of `table` that refers to `referred`."""
+
+    name: str
+    schema: str
+    """The table's."""
+    table: str
+    columns: tuple[str, ...]
+    referred_schema: str
+    referred: str
+    referred_columns: tuple[str, ...]
+    on_delete: str
+    """`NO ACTION`, `RESTRICT`, `CASCADE`, `SET NULL` or `SET DEFAULT`."""
+    rows: int | None
+    """About how many rows the table has; None: never analysed."""
+    is_indexed: bool
+    """Whether an index begins with its columns, so that the rows of one that is deleted can be found."""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger that somebody made; those of constraints are not here."""
+
+    name: str
+    events: tuple[str, ...]
+    """Of INSERT, UPDATE, DELETE and TRUNCATE."""
+    is_enabled: bool
+
+
+@dataclass(frozen=True)
+class Privileges:
+    """What the current role may do with a table."""
+
+    table: frozenset[str]
+    """Of SELECT, INSERT, UPDATE and DELETE."""
+    columns_to_update: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was found."""
+
+    schema: str
+    name: str
+    kind: str
+    """pg_class.relkind: `r` is an ordinary table, `p` a partitioned one, `v` a view."""
+    columns: Mapping[str, Column]
+    """By name, in the table's order."""
+    indexes: tuple[Index, ...]
+    triggers: tuple[Trigger, ...]
+    checks: frozenset[str]
+    """CHECK constraints, as their definitions."""
+    has_children: bool
+    """Whether other tables inherit from it; partitions do."""
+    row_security: bool
+    """Whether policies hide rows from the current role."""
+    rows: int | None
+    """About how many; None: never analysed."""
+    bytes: int
+    """About how large, without its indexes."""
+    privileges: Privileges
+
+    @property
+    def primary_key(self) -> tuple[str | None, ...]:
+        """The columns of the primary key; empty if there is none."""
+        return next((index.columns for index in self.indexes if index.is_primary), ())
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The platform's tables that there are, and what the database can do with their types."""
+
+    database: str
+    role: str
+    where: str
+    """Where the tables were looked for: a schema, or the search path."""
+    tables: Mapping[str, Table]
+    referring: tuple[ForeignKey, ...] = ()
+    """Foreign keys of any table that point at notifications."""
+    from_history: tuple[ForeignKey, ...] = ()
+    """Foreign keys of history."""
+    from_notifications: tuple[ForeignKey, ...] = ()
+    """Foreign keys of notifications."""
+    casts: Mapping[tuple[tuple[str, str], tuple[str, str]], bool] = field(default_factory=lambda: MappingProxyType({}))
+    """Casts between types of these tables, by their `base`: whether an INSERT makes them by itself."""
+    statuses: tuple[str, ...] | None = None
+    """What notification_status may be, from its enum or from the table that it refers to; None: not known."""
+    type_shares: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """The share of the rows that have a notification type, by type, as the planner knows it; empty: not known."""

@@ -1,0 +1,295 @@
+"""Reads what the pipeline needs to know of the platform's tables, from pg_catalog alone and without a lock to speak of.
+
+A table is looked for in one schema, or wherever the role's search_path finds it. Nothing of a table's rows is read, but
+for the names in the table of statuses, if the role may read it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from psycopg2 import sql
+from sqlalchemy import Connection, RowMapping, text
+
+from app.dao.catalogue import (
+    HISTORY,
+    NOTIFICATIONS,
+    PLATFORM_TABLES,
+    Catalogue,
+    Column,
+    ForeignKey,
+    Index,
+    Privileges,
+    Table,
+    Trigger,
+    Type,
+)
+
+WHERE = text("SELECT current_database() AS database, current_user AS role, current_setting('search_path') AS path")
+
+# Not to_regclass: it raises where the role may not use a schema that is named.
+RELATIONS = text(
+    """
+    SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
+           nullif(c.reltuples, -1)::bigint AS rows,
+           c.relpages::bigint * current_setting('block_size')::bigint AS bytes,
+           row_security_active(c.oid) AS row_security,
+           EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children,
+           ARRAY(
+               SELECT privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+               WHERE has_table_privilege(c.oid, privilege)
+           ) AS privileges
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relname = ANY (:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = :schema END
+    """
+)
+
+COLUMNS = text(
+    """
+    SELECT a.attrelid AS oid, a.attname AS name, a.attnum AS position, NOT a.attnotnull AS nullable,
+           a.attgenerated <> '' AS generated, a.attidentity = 'a' AS always_identity,
+           pg_get_expr(d.adbin, d.adrelid) AS default,
+           format_type(a.atttypid, a.atttypmod) AS formatted,
+           n.nspname AS type_schema, base.typname AS type_name, base.typlen AS width, base.typtype = 'e' AS is_enum,
+           ARRAY(SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = base.oid ORDER BY e.enumsortorder)
+               AS labels,
+           has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS may_update
+    FROM pg_attribute AS a
+    LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE made_of (oid, typtype, typbasetype) AS (
+            SELECT t.oid, t.typtype, t.typbasetype FROM pg_type AS t WHERE t.oid = a.atttypid
+            UNION ALL
+            SELECT t.oid, t.typtype, t.typbasetype
+            FROM made_of JOIN pg_type AS t ON t.oid = made_of.typbasetype
+            WHERE made_of.typtype = 'd'
+        )
+        SELECT oid FROM made_of WHERE typtype <> 'd'
+    ) AS bottom
+    JOIN pg_type AS base ON base.oid = bottom.oid
+    JOIN pg_namespace AS n ON n.oid = base.typnamespace
+    WHERE a.attrelid = ANY (CAST(:oids AS oid[])) AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attrelid, a.attnum
+    """
+)
+
+INDEXES = text(
+    """
+    SELECT i.indrelid AS oid, c.relname AS name, am.amname AS method, i.indisprimary AS is_primary,
+           i.indisunique AS is_unique, i.indisvalid AND i.indisready AS is_valid,
+           pg_get_expr(i.indpred, i.indrelid) AS predicate,
+           ARRAY(
+               SELECT a.attname::text
+               FROM unnest(i.indkey) WITH ORDINALITY AS key (number, nth)
+               LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = key.number AND key.number > 0
+               WHERE key.nth <= i.indnkeyatts
+               ORDER BY key.nth
+           ) AS columns
+    FROM pg_index AS i
+    JOIN pg_class AS c ON c.oid = i.indexrelid
+    JOIN pg_am AS am ON am.oid = c.relam
+    WHERE i.indrelid = ANY (CAST(:oids AS oid[]))
+    ORDER BY c.relname
+    """
+)
+
+TRIGGERS = text(
+    """
+    SELECT t.tgrelid AS oid, t.tgname AS name, t.tgenabled <> 'D' AS is_enabled,
+           ARRAY(
+               SELECT event
+               FROM (VALUES (4, 'INSERT'), (8, 'DELETE'), (16, 'UPDATE'), (32, 'TRUNCATE')) AS e (bit, event)
+               WHERE t.tgtype & e.bit > 0
+               ORDER BY e.bit
+           ) AS events
+    FROM pg_trigger AS t
+    WHERE t.tgrelid = ANY (CAST(:oids AS oid[])) AND NOT t.tgisinternal
+    ORDER BY t.tgname
+    """
+)
+
+CHECKS = text(
+    """
+    SELECT conrelid AS oid, pg_get_constraintdef(oid) AS definition
+    FROM pg_constraint WHERE contype = 'c' AND conrelid = ANY (CAST(:oids AS oid[]))
+    """
+)
+
+# A partition's copy of its parent's key has a parent of its own, and is left out.
+FOREIGN_KEYS = text(
+    """
+    SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, k.conrelid AS oid, k.confrelid AS referred_oid,
+           referred_schema.nspname AS referred_schema, referred.relname AS referred,
+           nullif(c.reltuples, -1)::bigint AS rows,
+           CASE k.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
+                              WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS on_delete,
+           ARRAY(
+               SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS key (number, nth)
+               JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = key.number ORDER BY key.nth
+           ) AS columns,
+           ARRAY(
+               SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS key (number, nth)
+               JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = key.number ORDER BY key.nth
+           ) AS referred_columns,
+           EXISTS (
+               SELECT FROM pg_index AS i
+               WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
+                 AND (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey
+           ) AS is_indexed
+    FROM pg_constraint AS k
+    JOIN pg_class AS c ON c.oid = k.conrelid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_class AS referred ON referred.oid = k.confrelid
+    JOIN pg_namespace AS referred_schema ON referred_schema.oid = referred.relnamespace
+    WHERE k.contype = 'f' AND k.conparentid = 0
+      AND (k.confrelid = CAST(:notifications AS oid) OR k.conrelid = ANY (CAST(:oids AS oid[])))
+    ORDER BY c.relname, k.conname
+    """
+)
+
+# Casts that an INSERT makes by itself are those in the context of an assignment, or anywhere.
+CASTS = text(
+    """
+    SELECT source_schema.nspname AS source_schema, source.typname AS source,
+           target_schema.nspname AS target_schema, target.typname AS target, k.castcontext <> 'e' AS by_itself
+    FROM pg_cast AS k
+    JOIN pg_type AS source ON source.oid = k.castsource
+    JOIN pg_namespace AS source_schema ON source_schema.oid = source.typnamespace
+    JOIN pg_type AS target ON target.oid = k.casttarget
+    JOIN pg_namespace AS target_schema ON target_schema.oid = target.typnamespace
+    WHERE source.typname = ANY (:names) AND target.typname = ANY (:names)
+    """
+)
+
+SHARES = text(
+    """
+    SELECT value, frequency
+    FROM pg_stats AS s,
+         unnest(CAST(CAST(s.most_common_vals AS text) AS text[]), s.most_common_freqs) AS known (value, frequency)
+    WHERE s.schemaname = :schema AND s.tablename = :table AND s.attname = 'notification_type' AND NOT s.inherited
+    """
+)
+
+MAY_READ = text("SELECT has_table_privilege(CAST(:oid AS oid), 'SELECT')")
+NAMES = "SELECT {column} FROM {table} ORDER BY 1 LIMIT 1000"
+
+
+def read(connection: Connection, schema: str | None = None) -> Catalogue:
+    """The catalogue of the platform's tables in `schema`, or where the search path finds them.
+
+    Tables that are not there are left out; nothing is raised for them.
+    """
+    where = connection.execute(WHERE).mappings().one()
+    found = connection.execute(RELATIONS, {"names": list(PLATFORM_TABLES), "schema": schema}).mappings().all()
+    oids = [row["oid"] for row in found]
+    of_tables = {"oids": oids}
+    columns, indexes, triggers, checks = (
+        _by_oid(connection.execute(statement, of_tables).mappings().all())
+        for statement in (COLUMNS, INDEXES, TRIGGERS, CHECKS)
+    )
+    tables = {
+        row["name"]: _table(row, columns[row["oid"]], indexes[row["oid"]], triggers[row["oid"]], checks[row["oid"]])
+        for row in found
+    }
+    oid_of = {row["name"]: row["oid"] for row in found}
+    keys = connection.execute(FOREIGN_KEYS, {"notifications": oid_of.get(NOTIFICATIONS), **of_tables}).mappings().all()
+    live, history = (oid_of.get(name) for name in (NOTIFICATIONS, HISTORY))
+    return Catalogue(
+        database=where["database"],
+        role=where["role"],
+        where=f"schema {schema}" if schema is not None else f"search path {where['path']}",
+        tables=MappingProxyType({name: tables[name] for name in PLATFORM_TABLES if name in tables}),
+        referring=tuple(_foreign_key(row) for row in keys if live is not None and row["referred_oid"] == live),
+        from_history=tuple(_foreign_key(row) for row in keys if row["oid"] == history),
+        from_notifications=tuple(_foreign_key(row) for row in keys if row["oid"] == live),
+        casts=_casts(connection, tables.values()),
+        statuses=_statuses(connection, tables.get(NOTIFICATIONS), [row for row in keys if row["oid"] == live]),
+        type_shares=_shares(connection, tables.get(NOTIFICATIONS)),
+    )
+
+
+def _by_oid(rows: Iterable[RowMapping]) -> defaultdict[int, list[RowMapping]]:
+    grouped: defaultdict[int, list[RowMapping]] = defaultdict(list)
+    for row in rows:
+        grouped[row["oid"]].append(row)
+    return grouped
+
+
+def _table(
+    row: RowMapping,
+    columns: Sequence[RowMapping],
+    indexes: Sequence[RowMapping],
+    triggers: Sequence[RowMapping],
+    checks: Sequence[RowMapping],
+) -> Table:
+    return Table(
+        **{name: row[name] for name in ("schema", "name", "kind", "rows", "bytes", "row_security", "has_children")},
+        columns=MappingProxyType({column["name"]: _column(column) for column in columns}),
+        indexes=tuple(_index(index) for index in indexes),
+        triggers=tuple(Trigger(one["name"], tuple(one["events"]), one["is_enabled"]) for one in triggers),
+        checks=frozenset(check["definition"] for check in checks),
+        privileges=Privileges(
+            frozenset(row["privileges"]), frozenset(column["name"] for column in columns if column["may_update"])
+        ),
+    )
+
+
+def _column(row: RowMapping) -> Column:
+    labels = tuple(row["labels"]) if row["is_enum"] else None
+    return Column(
+        type=Type(row["type_schema"], row["type_name"], row["formatted"], labels, row["width"]),
+        **{name: row[name] for name in ("name", "position", "nullable", "default", "generated", "always_identity")},
+    )
+
+
+def _index(row: RowMapping) -> Index:
+    rest = ("name", "method", "predicate", "is_primary", "is_unique", "is_valid")
+    return Index(columns=tuple(row["columns"]), **{name: row[name] for name in rest})
+
+
+def _foreign_key(row: RowMapping) -> ForeignKey:
+    sequences: dict[str, Any] = {name: tuple(row[name]) for name in ("columns", "referred_columns")}
+    rest = ("name", "schema", "table", "referred_schema", "referred", "on_delete", "rows", "is_indexed")
+    return ForeignKey(**sequences, **{name: row[name] for name in rest})
+
+
+def _casts(connection: Connection, tables: Iterable[Table]) -> Mapping[Any, bool]:
+    names = {column.type.name for table in tables for column in table.columns.values()}
+    return MappingProxyType(
+        {
+            ((row["source_schema"], row["source"]), (row["target_schema"], row["target"])): row["by_itself"]
+            for row in connection.execute(CASTS, {"names": sorted(names)}).mappings()
+        }
+    )
+
+
+def _statuses(connection: Connection, live: Table | None, keys: Sequence[RowMapping]) -> tuple[str, ...] | None:
+    status = live.columns.get("notification_status") if live else None
+    if status is None:
+        return None
+    if status.type.labels is not None:
+        return status.type.labels
+    for key in keys:
+        if key["columns"] == ["notification_status"]:
+            if not connection.execute(MAY_READ, {"oid": key["referred_oid"]}).scalar():
+                return None
+            return tuple(connection.exec_driver_sql(_names(connection, key)).scalars())
+    return None
+
+
+def _names(connection: Connection, key: RowMapping) -> str:
+    composed = sql.SQL(NAMES).format(
+        column=sql.Identifier(key["referred_columns"][0]),
+        table=sql.Identifier(key["referred_schema"], key["referred"]),
+    )
+    return composed.as_string(connection.connection.dbapi_connection).replace("%", "%%")
+
+
+def _shares(connection: Connection, live: Table | None) -> Mapping[str, float]:
+    if live is None:
+        return MappingProxyType({})
+    rows = connection.execute(SHARES, {"schema": live.schema, "table": live.name})
+    return MappingProxyType({value: float(frequency) for value, frequency in rows})

@@ -1,0 +1,63 @@
+"""How the columns of history are copied: by name, each with the cast that its two types need. Pure.
+
+Every column of history moves, and no other. A column is never copied by its place: that would put a cost into a
+carrier's column where two tables have another order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from app.dao.adoption_sql import quoted
+from app.dao.catalogue import HISTORY, NOTIFICATIONS, STRINGS, Catalogue, Type
+
+
+class How(Enum):
+    """How a value of one type gets into a column of another."""
+
+    AS_IT_IS = "as it is"
+    BY_CAST = "by a cast"
+    BY_TEXT = "by its text"
+    NOT_AT_ALL = "not at all"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A column of history, and how it is filled from the column of the same name."""
+
+    column: str
+    how: How
+    from_type: Type
+    to_type: Type
+
+    @property
+    def expression(self) -> str:
+        """As a SELECT would have it."""
+        name, target = quoted(self.column), quoted(self.to_type.schema, self.to_type.name)
+        if self.how is How.BY_CAST:
+            return f"{name}::{target}"
+        return f"{name}::text::{target}" if self.how is How.BY_TEXT else name
+
+
+def copies(catalogue: Catalogue) -> list[Copy]:
+    """Every column of history that can be inserted and that notifications has, in history's order."""
+    live, history = catalogue.tables.get(NOTIFICATIONS), catalogue.tables.get(HISTORY)
+    if live is None or history is None:
+        return []
+    return [
+        Copy(name, how(live.columns[name].type, column.type, catalogue.casts), live.columns[name].type, column.type)
+        for name, column in history.columns.items()
+        if name in live.columns and not column.generated
+    ]
+
+
+def how(source: Type, target: Type, casts: Mapping[tuple[tuple[str, str], tuple[str, str]], bool]) -> How:
+    """How a value of `source` gets into a column of `target`."""
+    if source.base == target.base or target.name in STRINGS:
+        return How.AS_IT_IS
+    if target.is_enum:
+        return How.BY_CAST if source.name in STRINGS else How.BY_TEXT if source.is_enum else How.NOT_AT_ALL
+    by_itself = casts.get((source.base, target.base))
+    if by_itself is not None:
+        return How.AS_IT_IS if by_itself else How.BY_CAST
+    return How.BY_CAST if source.name in STRINGS else How.NOT_AT_ALL
