@@ -1,0 +1,62 @@
+"""What is said of tables that point at notifications: the plan for each, and what makes it slow or impossible."""
+
+from collections.abc import Iterator
+
+from app.adopt.findings import Finding, amount, look, note
+from app.config import Settings
+from app.dao import adoption_sql
+from app.dao.catalogue import Catalogue, ForeignKey
+from app.dao.referring import Plan, plans
+
+
+def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+    """Each referring table with its plan, and what makes the plan slow or impossible."""
+    for plan in plans(catalogue, settings.tables_deleted_with):
+        yield _planned(plan)
+        if not plan.key.is_indexed:
+            yield look(
+                _about(plan.key),
+                f"no index of table {plan.key.table} begins with {', '.join(plan.key.columns)}: for every notification "
+                "that is deleted the whole table is read",
+                adoption_sql.create_index(
+                    f"ix_{plan.key.table}_{'_'.join(plan.key.columns)}",
+                    plan.key.schema,
+                    plan.key.table,
+                    plan.key.columns,
+                ),
+            )
+    for table in sorted(settings.referring_rows.keys() - {key.table for key in catalogue.referring}):
+        yield look(
+            table,
+            f"REFERRING_ROWS names table {table}, which does not point at notifications",
+            "take it out, or mend its name",
+        )
+
+
+def _planned(plan: Plan) -> Finding:
+    key, about = plan.key, _about(plan.key)
+    has = "nobody knows how many rows" if key.rows is None else f"about {amount(key.rows, 'row')}"
+    points = f"{key.table}.{', '.join(key.columns)} points at notifications (ON DELETE {key.on_delete}; {has})"
+    if plan.action == "cascade":
+        return look(
+            about,
+            f"{points}: its rows go with their notification, also for those that move to history",
+            "see that nothing else needs them; to keep them, change the foreign key",
+        )
+    if plan.action == "set":
+        return look(
+            about,
+            f"{points}: its rows stay and lose their reference, also for notifications that move to history",
+            "see that nothing needs the reference once a notification is in history",
+        )
+    if plan.action == "delete":
+        return note(about, f"{points}: its rows are deleted in the step that removes their notification")
+    return look(
+        about,
+        f"{points}: a notification that such a row refers to stays, is deferred and reported; the others go",
+        f'to delete the rows with their notification: REFERRING_ROWS={{"{key.table}": "delete"}}',
+    )
+
+
+def _about(key: ForeignKey) -> str:
+    return f"{key.table}.{key.name}"

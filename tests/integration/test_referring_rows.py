@@ -1,0 +1,199 @@
+"""Rows of other tables that refer to notifications: those notifications stay and are told, or the rows go with them.
+
+Seen to fail: a lock that lets others refer, the choice not looking, the look after the lock left out (messages,
+letters), the rows not deleted and all of them deleted, the declaration not handed on, CASCADE and SET NULL deferred,
+nothing told, the plan and the overdue counting what stays as what goes.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from structlog.testing import capture_logs
+
+from app import clock
+from app.dao import notifications_dao
+from app.models.types import EMAIL, LETTER, NOTIFICATION_TYPES
+from app.retention import overdue, plan
+from tests.integration.night import run_night
+from tests.variants import application_on, database, rows, with_pipeline
+
+LIVE, HISTORY, SCHEDULED, IDENTIFIERS = (
+    "notifications",
+    "notification_history",
+    "scheduled_notifications",
+    "recipient_identifiers",
+)
+DELETE = '{"scheduled_notifications": "delete"}'
+
+
+@pytest.fixture(scope="module", params=["b", "d"])
+def platform(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[tuple[str, Engine]]:
+    """A database that has a table whose rows refer to notifications, and do nothing when one goes."""
+    with database(environment["DATABASE_URL"], request.param) as engine:
+        yield request.param, with_pipeline(engine)
+
+
+@pytest.fixture
+def connection(platform: tuple[str, Engine]) -> Iterator[Connection]:
+    """An administrator's; every statement of it commits at once. Empties the tables afterwards."""
+    _, engine = platform
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as administrator:
+        yield administrator
+        tables = "services, notifications, notification_history, retention.runs, retention.chains, retention.steps"
+        administrator.execute(text(f"TRUNCATE {tables} CASCADE"))
+
+
+@contextmanager
+def running(platform: tuple[str, Engine], environment: dict[str, str], **variables: str) -> Iterator[Flask]:
+    """The application's context on the platform's database."""
+    always = {"LETTER_FOLDER_INDEX": "false", "FAN_OUT_SPREAD_SECONDS": "0"}
+    application = application_on(platform[1], environment, **always, **variables)
+    with application.app_context():
+        yield application
+        application.extensions["db.session"].remove()
+        application.extensions["db.engine"].dispose()
+
+
+@pytest.fixture
+def app(platform: tuple[str, Engine], environment: dict[str, str]) -> Iterator[Flask]:
+    with running(platform, environment) as application:
+        yield application
+
+
+@pytest.fixture
+def deleting(platform: tuple[str, Engine], environment: dict[str, str]) -> Iterator[Flask]:
+    with running(platform, environment, REFERRING_ROWS=DELETE) as application:
+        yield application
+
+
+def create(connection: Connection, service: UUID, notification_type: str = EMAIL, **values: object) -> UUID:
+    if notification_type == LETTER:
+        values = {"reference": f"LETTER{len(rows.ids(connection, LIVE)):010}", **values}
+    return rows.create_notification(connection, service, notification_type, **values)
+
+
+def everything(connection: Connection, table: str = SCHEDULED) -> set[UUID]:
+    """The notifications that rows of a table refer to."""
+    return set(connection.execute(text(f"SELECT notification_id FROM {table}")).scalars())
+
+
+@pytest.mark.parametrize("notification_type", NOTIFICATION_TYPES)
+def test_a_notification_that_something_refers_to_stays_and_the_others_go(app, connection, notification_type):
+    service = rows.create_service(connection)
+    oldest, *others = [create(connection, service, notification_type) for _ in range(4)]
+    of_tests = [create(connection, service, notification_type, key_type="test") for _ in range(2)]
+    rows.create_referring(connection, SCHEDULED, oldest)
+    rows.create_referring(connection, SCHEDULED, of_tests[0])
+    with capture_logs() as logs:
+        run_night(notification_type)
+    assert rows.ids(connection, HISTORY) == set(others)
+    assert rows.ids(connection, LIVE) == {oldest, of_tests[0]} == everything(connection)
+    told = [log["by_table"] for log in logs if log["event"] == "notifications-referred-to"]
+    assert told == [{SCHEDULED: 1}, {SCHEDULED: 1}]
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == []
+    connection.execute(text("TRUNCATE scheduled_notifications"))
+    connection.execute(text("TRUNCATE retention.chains"))
+    run_night(notification_type)
+    assert rows.ids(connection, HISTORY) == {oldest, *others}
+
+
+def test_a_plan_and_the_overdue_tell_them_apart(app, connection):
+    service = rows.create_service(connection)
+    stays, _ = (create(connection, service) for _ in range(2))
+    rows.create_referring(connection, SCHEDULED, stays)
+    [of_email, *_] = plan.plan().types
+    assert [(one.rows, one.referred_to) for one in of_email.services] == [(1, 1)]
+    kept = {(one.kind, one.rows) for one in overdue.measure().kept}
+    assert kept == {(overdue.OVERDUE, 1), (overdue.REFERRED_TO, 1)}
+    run_night(EMAIL)
+    state = overdue.measure()
+    assert {(one.kind, one.rows) for one in state.kept} == {(overdue.REFERRED_TO, 1)}
+    assert not state.is_red
+
+
+def test_rows_that_are_declared_to_go_go_with_their_notification(deleting, connection):
+    service = rows.create_service(connection)
+    for notification_type in NOTIFICATION_TYPES:
+        for key_type in ("normal", "test"):
+            rows.create_referring(
+                connection, SCHEDULED, create(connection, service, notification_type, key_type=key_type)
+            )
+    young = rows.create_notification(connection, service, created_at=clock.now())
+    rows.create_referring(connection, SCHEDULED, young)
+    for notification_type in NOTIFICATION_TYPES:
+        run_night(notification_type)
+    assert rows.ids(connection, LIVE) == everything(connection) == {young}
+    assert len(rows.ids(connection, HISTORY)) == len(NOTIFICATION_TYPES)
+
+
+def test_what_a_key_does_by_itself_holds_nothing_up(app, platform, connection):
+    if platform[0] != "d":
+        connection.execute(
+            text(
+                "CREATE TABLE recipient_identifiers (notification_id uuid REFERENCES notifications ON DELETE SET NULL)"
+            )
+        )
+    service = rows.create_service(connection)
+    id_ = create(connection, service)
+    rows.create_referring(connection, IDENTIFIERS, id_)
+    run_night(EMAIL)
+    assert rows.ids(connection, HISTORY) == {id_}
+    assert everything(connection, IDENTIFIERS) == (set() if platform[0] == "d" else {None})
+    if platform[0] != "d":
+        connection.execute(text("DROP TABLE recipient_identifiers"))
+
+
+@contextmanager
+def after_statement(app: Flask, words: str, act: Callable[[], None]) -> Iterator[None]:
+    """Do something once, as soon as the database has answered a statement with these words."""
+    acted = []
+
+    def maybe(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if words in statement and not acted:
+            acted.append(words)
+            act()
+
+    event.listen(app.extensions["db.engine"], "after_cursor_execute", maybe)
+    try:
+        yield
+    finally:
+        event.remove(app.extensions["db.engine"], "after_cursor_execute", maybe)
+    assert acted
+
+
+@pytest.mark.parametrize("notification_type", [EMAIL, LETTER])
+def test_nothing_can_come_to_refer_to_a_notification_that_was_chosen(app, connection, notification_type):
+    """Whoever refers to it must lock it, and waits for the step; then it is gone."""
+    service = rows.create_service(connection)
+    id_ = create(connection, service, notification_type)
+
+    def refer() -> None:
+        with pytest.raises(OperationalError, match="lock timeout"):
+            rows.create_referring(connection, SCHEDULED, id_)
+
+    connection.execute(text("SET lock_timeout = '200ms'"))
+    with after_statement(app, "FOR UPDATE OF n SKIP LOCKED", refer):
+        run_night(notification_type)
+    assert rows.ids(connection, HISTORY) == {id_}
+    with pytest.raises(IntegrityError, match="foreign key"):
+        rows.create_referring(connection, SCHEDULED, id_)
+
+
+@pytest.mark.parametrize("notification_type", [EMAIL, LETTER])
+def test_what_came_to_refer_to_a_notification_before_it_was_locked_is_seen_after_it(
+    app, connection, monkeypatch, notification_type
+):
+    """A choice whose snapshot is older than the row that refers: here it does not look at such rows at all."""
+    monkeypatch.setattr(notifications_dao, "NOT_REFERRED_TO", "")
+    service = rows.create_service(connection)
+    stays, goes = (create(connection, service, notification_type) for _ in range(2))
+    rows.create_referring(connection, SCHEDULED, stays)
+    run_night(notification_type)
+    assert (rows.ids(connection, LIVE), rows.ids(connection, HISTORY)) == ({stays}, {goes})
+    states = connection.execute(text("SELECT state, last_error FROM retention.chains")).all()
+    assert states == [("waiting", None)]
