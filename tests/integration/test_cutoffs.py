@@ -173,7 +173,7 @@ def test_a_service_that_keeps_everything_for_ever_does_not_stop_the_others(app, 
 @pytest.mark.parametrize("days", [0, -1])
 def test_a_retention_of_no_days_has_no_cut_off(app, days):
     with pytest.raises(RetentionRefused, match="it must be 1 or more"):
-        cutoff(date(2026, 3, 29), days, tools().settings.zone)
+        cutoff(date(2026, 3, 29), days, tools().settings)
 
 
 def test_each_service_and_type_has_its_own_cut_off(app, connection):
