@@ -1,0 +1,166 @@
+"""What `flask retention adopt` says. Looks, in one READ ONLY transaction, and writes nothing."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from app.adopt import choice, copying, grants, policy, referring, tables, words
+from app.adopt.findings import Finding, can_run
+from app.config import Settings
+from app.dao import catalogue_dao, revisions_dao
+from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, Catalogue, Table
+from app.dao.copying import Copy, copies
+from app.dao.referring import Plan, plans
+from app.db import db
+from app.presets import PRESETS, PresetName
+
+SECONDS_TO_LOOK = 30.0
+LETTERS = {
+    "by-status": "in four buckets, by their status: docs/architecture.md",
+    "one-bucket": "all in the bucket of S3_BUCKET_LETTERS_PDF",
+    "no-files": "letters have rows and no files: nothing is looked for in S3",
+    "no-letters": "there are no letters: nothing is looked for in S3, and no night looks for any",
+}
+FOLDERS = {
+    "created-at-local": "the local date of created_at, the next day past 17:30",
+    "sent-at-utc": "the UTC date of sent_at",
+}
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """A database as the pipeline would work on it."""
+
+    catalogue: Catalogue
+    preset: PresetName
+    copies: list[Copy]
+    stays: list[str]
+    """Columns of notifications that are gone once a row is in history."""
+    referring: list[Plan]
+    policies: list[policy.Policy]
+    findings: list[Finding]
+    grants: list[str]
+    taken_back: list[str]
+    """What takes the grants on the platform's tables back again."""
+    letters: str
+    """Where letters' files are."""
+
+    @property
+    def preset_means(self) -> str:
+        """The platform's policies in a sentence."""
+        return PRESETS[self.preset].summary
+
+    @property
+    def can_run(self) -> bool:
+        """Whether nothing is missing."""
+        return can_run(self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`: names, sentences and numbers; no row's content is in it."""
+        return {
+            "can_run": self.can_run,
+            "database": self.catalogue.database,
+            "role": self.catalogue.role,
+            "looked_in": self.catalogue.where,
+            "preset": self.preset,
+            "preset_means": self.preset_means,
+            "tables": [_table(self.catalogue.tables[name]) for name in self.catalogue.tables],
+            "moves": [
+                {
+                    "column": copy.column,
+                    "expression": copy.expression,
+                    "from": copy.from_type.formatted,
+                    "to": copy.to_type.formatted,
+                    "how": copy.how.value,
+                }
+                for copy in self.copies
+            ],
+            "stays_behind": self.stays,
+            "referring": [
+                {"table": f"{plan.key.schema}.{plan.key.table}", "on_delete": plan.key.on_delete, "action": plan.action}
+                for plan in self.referring
+            ],
+            "letters": self.letters,
+            "policies": [
+                {
+                    "setting": one.setting,
+                    "today": _plain(one.today),
+                    "configured": _plain(one.configured),
+                    "differs": one.differs,
+                }
+                for one in self.policies
+            ],
+            "findings": [
+                {"level": one.level.value, "about": one.about, "sentence": one.sentence, "mend": one.mend}
+                for one in self.findings
+            ],
+            "grants": self.grants,
+        }
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "schema": table.schema,
+        "table": table.name,
+        "columns": len(table.columns),
+        "rows": table.rows,
+        "bytes": table.bytes,
+        "primary_key": table.primary_key,
+        "indexes": {index.name: index.columns for index in table.indexes},
+    }
+
+
+def look(settings: Settings, night: date, preset: PresetName | None = None) -> Adoption:
+    """Read the catalogue and explain it. `preset`: whose policies the platform follows today, unless the configured."""
+    with db.transaction(statement_seconds=SECONDS_TO_LOOK, read_only=True) as connection:
+        catalogue = catalogue_dao.read(connection, settings.platform_schema)
+        installed = revisions_dao.is_adopted(connection)
+    return explain(catalogue, settings, night, preset, installed=installed)
+
+
+def explain(
+    catalogue: Catalogue, settings: Settings, night: date, preset: PresetName | None = None, *, installed: bool = False
+) -> Adoption:
+    """What the pipeline would do on a database with this catalogue, its own tables beside it or not yet. Pure."""
+    preset = preset or settings.platform_preset
+    live, history = catalogue.tables.get(NOTIFICATIONS), catalogue.tables.get(HISTORY)
+    is_whole = len(catalogue.tables) == len(PLATFORM_TABLES)
+    stays = [name for name in live.columns if name not in history.columns] if live and history else []
+    return Adoption(
+        catalogue=catalogue,
+        preset=preset,
+        copies=copies(catalogue),
+        stays=stays,
+        referring=plans(catalogue, settings.tables_deleted_with),
+        policies=policy.compare(preset, settings),
+        findings=list(_findings(catalogue, settings, night, preset)),
+        grants=grants.statements(catalogue, settings, ROLE, installed=installed) if is_whole else [],
+        taken_back=grants.taken_back(catalogue, settings, ROLE) if is_whole else [],
+        letters=_letters(settings),
+    )
+
+
+ROLE = "retention_worker"
+"""The group of deploy/postgres; a login is made for each deployment."""
+
+
+def _letters(settings: Settings) -> str:
+    said = LETTERS[settings.letter_files]
+    if not settings.letters_have_files:
+        return said
+    return f"{said}; a letter's folder is {FOLDERS[settings.letter_folder_date]} ({settings.letter_folder_timezone})"
+
+
+def _findings(catalogue: Catalogue, settings: Settings, night: date, preset: PresetName) -> Iterator[Finding]:
+    yield from tables.check(catalogue, settings)
+    yield from copying.check(catalogue)
+    yield from words.check(catalogue, settings)
+    yield from choice.check(catalogue)
+    yield from referring.check(catalogue, settings)
+    yield from policy.check(preset, settings, night)
+    yield from grants.check(catalogue, settings)

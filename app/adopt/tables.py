@@ -1,0 +1,165 @@
+"""Whether the tables are there, with the columns that the pipeline needs, and are of a kind that it can work on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.adopt.findings import Finding, look, missing, note
+from app.config import Settings
+from app.dao.catalogue import (
+    HISTORY,
+    NOTIFICATIONS,
+    ORDINARY_TABLE,
+    PARTITIONED_TABLE,
+    PLATFORM_TABLES,
+    RETENTIONS,
+    SERVICES,
+    STRINGS,
+    Catalogue,
+    Column,
+    Table,
+)
+
+UUID, TIMESTAMP, WORD, WHOLE_NUMBER = "uuid", "timestamp", "word", "whole number"
+TYPES_OF = {UUID: ("uuid",), TIMESTAMP: ("timestamp",), WORD: STRINGS, WHOLE_NUMBER: ("int2", "int4", "int8")}
+SPOKEN = {
+    UUID: "uuid",
+    TIMESTAMP: "timestamp without time zone (in UTC)",
+    WORD: "text or an enum",
+    WHOLE_NUMBER: "a whole number",
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """A column that statements of the pipeline name."""
+
+    table: str
+    column: str
+    kind: str
+    why: str
+
+
+ALWAYS = (
+    Need(SERVICES, "id", UUID, "a night goes service by service"),
+    Need(RETENTIONS, "service_id", UUID, "each service has its own retention"),
+    Need(RETENTIONS, "notification_type", WORD, "each type has its own retention"),
+    Need(RETENTIONS, "days_of_retention", WHOLE_NUMBER, "it is the retention"),
+    Need(NOTIFICATIONS, "id", UUID, "a row is in one of the two tables by its id"),
+    Need(NOTIFICATIONS, "service_id", UUID, "rows are chosen service by service"),
+    Need(NOTIFICATIONS, "notification_type", WORD, "rows are chosen type by type"),
+    Need(NOTIFICATIONS, "key_type", WORD, "test notifications never reach history"),
+    Need(NOTIFICATIONS, "notification_status", WORD, "a letter that is not final stays"),
+    Need(NOTIFICATIONS, "created_at", TIMESTAMP, "it decides what is past its retention"),
+    Need(NOTIFICATIONS, "updated_at", TIMESTAMP, "where history has the row, the newer one wins"),
+    Need(HISTORY, "id", UUID, "a row is in one of the two tables by its id"),
+    Need(HISTORY, "created_at", TIMESTAMP, "where history has the row, the newer one wins"),
+    Need(HISTORY, "updated_at", TIMESTAMP, "where history has the row, the newer one wins"),
+    Need(HISTORY, "notification_status", WORD, "a status that arrives late is written there"),
+)
+OF_LETTER_FILES = (
+    Need(NOTIFICATIONS, "reference", WORD, "it names a letter's files"),
+    Need(NOTIFICATIONS, "postage", WORD, "it is part of a letter file's name"),
+    Need(NOTIFICATIONS, "sent_at", TIMESTAMP, "its UTC date is a letter's folder, with LETTER_FOLDER_DATE=sent-at-utc"),
+)
+
+
+def needs(settings: Settings) -> tuple[Need, ...]:
+    """The columns that the pipeline needs with these settings."""
+    return ALWAYS + OF_LETTER_FILES if settings.letters_have_files else ALWAYS
+
+
+def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+    """What tables and columns lack."""
+    for name in PLATFORM_TABLES:
+        if name not in catalogue.tables:
+            yield missing(
+                name,
+                f"there is no table {name} in {catalogue.where}",
+                "name the platform's schema with PLATFORM_SCHEMA, or grant the role USAGE on it; a view will not do",
+            )
+    for need in needs(settings):
+        table = catalogue.tables.get(need.table)
+        if table is not None:
+            yield from _column(table, need)
+    for table in catalogue.tables.values():
+        yield from _kind(table)
+    for name in (NOTIFICATIONS, HISTORY):
+        if name in catalogue.tables:
+            yield from _key(catalogue.tables[name])
+            yield from _triggers(catalogue.tables[name])
+
+
+def _column(table: Table, need: Need) -> Iterator[Finding]:
+    about = f"{table.name}.{need.column}"
+    column = table.columns.get(need.column)
+    if column is None:
+        yield missing(
+            about,
+            f"table {table.name} has no column {need.column}: {need.why}",
+            f"add {need.column} ({SPOKEN[need.kind]}), or point the pipeline at the table that has it",
+        )
+    elif not _is(need.kind, column):
+        yield missing(
+            about,
+            f"column {need.column} of table {table.name} is {column.type.formatted}, not {SPOKEN[need.kind]}: "
+            f"{need.why}",
+            f"the pipeline compares it as {SPOKEN[need.kind]}, so that it would take other rows than it should",
+        )
+
+
+def _is(kind: str, column: Column) -> bool:
+    return column.type.name in TYPES_OF[kind] or (kind == WORD and column.type.is_enum)
+
+
+def _kind(table: Table) -> Iterator[Finding]:
+    if table.kind == PARTITIONED_TABLE or table.has_children:
+        is_moved_from = table.name == NOTIFICATIONS
+        said = f"table {table.name} is made of several tables (partitions, or tables that inherit from it)"
+        if is_moved_from:
+            yield missing(
+                table.name,
+                f"{said}: a step deletes rows by their address, which is only unique in one table",
+                "there is no setting for this: the pipeline needs an ordinary table to move rows out of",
+            )
+        else:
+            yield note(table.name, said)
+    elif table.kind != ORDINARY_TABLE:
+        yield missing(
+            table.name,
+            f"{table.name} is not a table but a view or a foreign table",
+            "name the schema of the table itself with PLATFORM_SCHEMA",
+        )
+    if table.row_security:
+        yield look(
+            table.name,
+            f"row-level security on table {table.name} may hide rows from this role: what it hides would neither be "
+            "moved nor be reported as overdue",
+            "give the pipeline's role BYPASSRLS, or a policy under which it sees every row",
+        )
+
+
+def _key(table: Table) -> Iterator[Finding]:
+    unique = [
+        index.columns for index in table.indexes if index.is_unique and index.is_valid and index.predicate is None
+    ]
+    if ("id",) not in unique:
+        key = ", ".join(str(column) for column in table.primary_key) or "none"
+        yield missing(
+            table.name,
+            f"table {table.name} has no primary or unique key on id alone (its primary key: {key})",
+            "without it a notification could be there twice, and the newer of two could not win",
+        )
+
+
+def _triggers(table: Table) -> Iterator[Finding]:
+    fired = {"DELETE"} if table.name == NOTIFICATIONS else {"INSERT", "UPDATE"}
+    for trigger in table.triggers:
+        events = fired.intersection(trigger.events)
+        if trigger.is_enabled and events:
+            yield look(
+                f"{table.name}.{trigger.name}",
+                f"trigger {trigger.name} of table {table.name} runs for every row that the pipeline moves "
+                f"({', '.join(sorted(events))})",
+                "see what it does with rows that leave for history; one that keeps a row from going makes each step "
+                "roll back",
+            )

@@ -1,0 +1,88 @@
+"""Statuses, types and key types: which words the pipeline names that the database lacks, and the other way round."""
+
+from collections.abc import Iterator
+
+from app.adopt.findings import Finding, look, missing, note
+from app.config import Settings
+from app.dao.catalogue import NOTIFICATIONS, Catalogue, Column
+from app.models.types import LETTER, NOTIFICATION_TYPES, STATUSES, TEST_KEY
+
+RETURNED = "returned-letter"
+
+
+def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+    """What follows from words that one side has and the other lacks."""
+    table = catalogue.tables.get(NOTIFICATIONS)
+    if table is None:
+        return
+    for column in ("notification_type", "key_type", "notification_status"):
+        if column in table.columns:
+            yield from _enum(table.columns[column])
+    yield from _types(table.columns.get("notification_type"), settings)
+    yield from _key_types(table.columns.get("key_type"))
+    yield from _statuses(catalogue, settings)
+
+
+def _enum(column: Column) -> Iterator[Finding]:
+    """Text compared with an enum is an error in PostgreSQL, and so is a word that the enum lacks."""
+    if column.type.is_enum:
+        yield note(
+            f"{NOTIFICATIONS}.{column.name}",
+            f"{column.name} is the enum {column.type.formatted} ({', '.join(column.type.labels or ())}): what it is "
+            "compared with is cast to it, and only words that it has are named",
+        )
+
+
+def _types(column: Column | None, settings: Settings) -> Iterator[Finding]:
+    about, labels = f"{NOTIFICATIONS}.notification_type", column.type.labels if column else None
+    if labels is None:
+        return
+    has_letters = settings.has_letters
+    for name in NOTIFICATION_TYPES:
+        if name not in labels and (name != LETTER or has_letters):
+            yield look(
+                about,
+                f"the enum of notification types lacks {name}, which the pipeline looks for every night",
+                "set LETTER_FILES=no-letters" if name == LETTER else f"there is nothing of type {name} to move",
+            )
+    if LETTER in labels and not has_letters:
+        yield note(about, "LETTER_FILES says that there are no letters: rows of type letter would stay for ever")
+    for name in sorted(set(labels) - set(NOTIFICATION_TYPES)):
+        yield look(
+            about,
+            f"there is a notification type that the pipeline does not know: {name}; its rows stay for ever",
+            "see what keeps them",
+        )
+
+
+def _key_types(column: Column | None) -> Iterator[Finding]:
+    if column is not None and column.type.labels is not None and TEST_KEY not in column.type.labels:
+        yield missing(
+            f"{NOTIFICATIONS}.key_type",
+            f"the enum of key types lacks {TEST_KEY}, by which test notifications are known",
+            "without it nothing says which rows must never reach history",
+        )
+
+
+def _statuses(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+    about = f"{NOTIFICATIONS}.notification_status"
+    if catalogue.statuses is None:
+        yield note(about, "which statuses there are is not known: neither an enum nor a table that this role may read")
+        return
+    known, has_letters = set(catalogue.statuses), settings.has_letters
+    kept = set(settings.letter_statuses_kept) if has_letters else set()
+    for status in sorted((set(STATUSES) | kept) - known):
+        if status in kept:
+            yield note(about, f"there is no status {status}: no letter waits in it, and it is left out of comparisons")
+        else:
+            yield note(about, f"there is no status {status}: no receipt can write it, and nothing else names it")
+    for status in sorted(known - set(STATUSES)):
+        if status not in kept:
+            stays = " A letter in it moves" if has_letters else ""
+            yield look(
+                about,
+                f"there is a status that the pipeline does not know: {status}. It counts as final.{stays}",
+                "name it in LETTER_STATUSES_KEPT if a letter in it is still being made or sent"
+                if has_letters
+                else "nothing to do",
+            )

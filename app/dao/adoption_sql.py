@@ -1,0 +1,91 @@
+"""Statements for a person to run, printed by `flask retention adopt` and `flask doctor`, never run here.
+
+Identifiers are quoted. No connection is asked to quote them, so that they can be written from what was read before.
+"""
+
+from collections.abc import Sequence
+
+from psycopg2 import sql
+from sqlalchemy.dialects import postgresql
+
+GRANT_ON_DATABASE = "GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role};"
+GRANT_ON_SCHEMA = "GRANT USAGE ON SCHEMA {schema} TO {role};"
+GRANT_ON_TABLE = "GRANT {privileges} ON {table} TO {role};"
+REVOKE_ON_DATABASE = "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM {role};"
+REVOKE_ON_SCHEMA = "REVOKE USAGE ON SCHEMA {schema} FROM {role};"
+REVOKE_ON_TABLE = "REVOKE ALL ON {table} FROM {role};"
+CREATE_INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} ({columns});"
+CREATE_INDEX_LIKE = "CREATE {unique}INDEX CONCURRENTLY ON {table} ({columns}){where};"
+DROP_INDEX = "DROP INDEX CONCURRENTLY {index};"
+ANALYZE = "ANALYZE {table};"
+ANY_PRIVILEGE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"})
+
+# named: the other parameter styles would double a percent sign.
+_PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer
+
+
+def quoted(*names: str) -> str:
+    """The name, with its schema before it if two are given, quoted where SQL needs that."""
+    return ".".join(_PREPARER.quote(name) for name in names)
+
+
+def grant_on_database(database: str, role: str) -> str:
+    """To connect, and to make temporary tables, which a step's batch is."""
+    return _rendered(GRANT_ON_DATABASE, database=quoted(database), role=quoted(role))
+
+
+def grant_on_schema(schema: str, role: str) -> str:
+    """To find the tables of a schema."""
+    return _rendered(GRANT_ON_SCHEMA, schema=quoted(schema), role=quoted(role))
+
+
+def grant_on_table(privileges: Sequence[str], schema: str, table: str, role: str, columns: Sequence[str] = ()) -> str:
+    """Privileges (of ANY_PRIVILEGE) on a table, or on these columns of it."""
+    if not set(privileges) <= ANY_PRIVILEGE:
+        raise ValueError(f"no such privileges: {privileges}")
+    of_columns = f" ({', '.join(quoted(column) for column in columns)})" if columns else ""
+    listed = ", ".join(privilege + of_columns for privilege in privileges)
+    return _rendered(GRANT_ON_TABLE, privileges=listed, table=quoted(schema, table), role=quoted(role))
+
+
+def revoke_on_database(database: str, role: str) -> str:
+    """What `grant_on_database` granted."""
+    return _rendered(REVOKE_ON_DATABASE, database=quoted(database), role=quoted(role))
+
+
+def revoke_on_schema(schema: str, role: str) -> str:
+    """What `grant_on_schema` granted."""
+    return _rendered(REVOKE_ON_SCHEMA, schema=quoted(schema), role=quoted(role))
+
+
+def revoke_on_table(schema: str, table: str, role: str) -> str:
+    """All privileges on a table and on its columns."""
+    return _rendered(REVOKE_ON_TABLE, table=quoted(schema, table), role=quoted(role))
+
+
+def create_index(index: str, schema: str, table: str, columns: Sequence[str]) -> str:
+    """An index made beside live traffic."""
+    listed = ", ".join(quoted(column) for column in columns)
+    return _rendered(CREATE_INDEX, index=quoted(index), table=quoted(schema, table), columns=listed)
+
+
+def create_index_like(table: str, columns: Sequence[str], is_unique: bool, predicate: str | None) -> str:
+    """An index made beside live traffic, named by PostgreSQL; the predicate is one of the code's own."""
+    where = f" WHERE {predicate}" if predicate else ""
+    listed = ", ".join(quoted(column) for column in columns)
+    unique = "UNIQUE " if is_unique else ""
+    return _rendered(CREATE_INDEX_LIKE, unique=unique, table=quoted(table), columns=listed, where=where)
+
+
+def drop_index(schema: str, index: str) -> str:
+    """An index taken away beside live traffic."""
+    return _rendered(DROP_INDEX, index=quoted(schema, index))
+
+
+def analyze(schema: str, table: str) -> str:
+    """Statistics of a table made anew."""
+    return _rendered(ANALYZE, table=quoted(schema, table))
+
+
+def _rendered(statement: str, **parts: str) -> str:
+    return sql.SQL(statement).format(**{name: sql.SQL(part) for name, part in parts.items()}).as_string(None)
