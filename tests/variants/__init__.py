@@ -1,0 +1,65 @@
+"""The databases that platforms of the family already have: four variants (a.sql to d.sql), and our own schema.
+
+`database(server, name)` is a database of its own with the tables of that name; `rows` fills any of them.
+`with_pipeline` adds the pipeline's own tables, and `application_on` is the application on such a database.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from flask import Flask
+from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy.schema import CreateSchema
+
+from app import config, create_app
+from app.config import psycopg2_url
+from app.models import RETENTION_SCHEMA, Base
+from app.revisions import alembic_config
+from tests.servers import new_database
+
+HERE = Path(__file__).parent
+OWN = "own"
+VARIANTS = ("a", "b", "c", "d")
+ALL = (OWN, *VARIANTS)
+
+
+def load(connection: Connection, name: str, schema: str | None = None) -> None:
+    """Make a variant's tables, types and fixed rows in an empty database, or in a new schema of it."""
+    if schema is not None:
+        connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"'.replace("%", "%%"))
+        connection.exec_driver_sql(f'SET LOCAL search_path TO "{schema}"'.replace("%", "%%"))
+    connection.exec_driver_sql((HERE / f"{name}.sql").read_text())
+
+
+@contextmanager
+def database(server: str, name: str, schema: str | None = None, own_to: str = "heads") -> Iterator[Engine]:
+    """An administrator's engine on a new database with these tables, dropped again at the end.
+
+    Of a variant they may be in a schema of that name, which no search path knows. Our own schema has the pipeline's
+    tables as well, unless it is made `own_to` "platform@head" alone.
+    """
+    with new_database(server) as url:
+        engine = create_engine(psycopg2_url(url), poolclass=NullPool)
+        if name == OWN:
+            command.upgrade(alembic_config(psycopg2_url(url)), own_to)
+        else:
+            with engine.begin() as connection:
+                load(connection, name, schema)
+        yield engine
+
+
+def with_pipeline(engine: Engine) -> Engine:
+    """The same database, now with the schema `retention`, if it has none yet."""
+    with engine.begin() as connection:
+        connection.execute(CreateSchema(RETENTION_SCHEMA, if_not_exists=True))
+        tables = [table for table in Base.metadata.tables.values() if table.schema == RETENTION_SCHEMA]
+        Base.metadata.create_all(connection, tables)
+    return engine
+
+
+def application_on(engine: Engine, environment: Mapping[str, str], **variables: str) -> Flask:
+    """The application on such a database, as its administrator."""
+    url = engine.url.render_as_string(hide_password=False)
+    return create_app(config.load({**environment, "DATABASE_URL": url, **variables}))
