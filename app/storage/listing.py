@@ -79,7 +79,7 @@ class ObjectShelf:
             **after,
         )
         files = [StoredFile(self._bucket, entry["Key"], None) for entry in answer.get("Contents", ())]
-        return Page(files, _next(answer, {"NextContinuationToken": "ContinuationToken"}))
+        return Page(files, next_cursor(answer, {"NextContinuationToken": "ContinuationToken"}))
 
     def behind(self, file: StoredFile) -> Cursor:
         return {"StartAfter": file.key}
@@ -102,7 +102,7 @@ class VersionShelf:
         entries = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
         files = [StoredFile(self._bucket, entry["Key"], entry["VersionId"]) for entry in entries]
         markers = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
-        return Page(files, _next(answer, markers))
+        return Page(files, next_cursor(answer, markers))
 
     def behind(self, file: StoredFile) -> Cursor:
         # With both markers, older versions of the same key are listed once more rather than left out.
@@ -116,7 +116,8 @@ def shelf(client: "S3Client", requests: Requests, bucket: str) -> Shelf:
     return (ObjectShelf if never_versioned else VersionShelf)(client, requests, bucket)
 
 
-def _next(answer: Mapping[str, Any], names: Mapping[str, str]) -> Cursor | None:
+def next_cursor(answer: Mapping[str, Any], names: Mapping[str, str]) -> Cursor | None:
+    """Where a listing goes on, None at its end. Raises Stopped for an answer that is no listing."""
     if "IsTruncated" not in answer:
         raise Stopped(UNREACHABLE)  # a 200 that is no listing, of a proxy for instance: it proves no absence
     if not answer["IsTruncated"]:

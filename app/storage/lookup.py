@@ -1,20 +1,22 @@
 """Finds letters' files. A letter is answered for only when all of its places were listed to their end."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from app.storage.catalogue import Catalogue
 from app.storage.client import Requests
 from app.storage.errors import BucketRefuses, Stopped
-from app.storage.listing import SkipListing, StoredFile, shelf
+from app.storage.folders import FolderUnknown
+from app.storage.listing import ObjectShelf, Shelf, SkipListing, StoredFile, shelf
 from app.storage.naming import AmbiguousReference, Letter, Naming, Place
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-AMBIGUOUS_REFERENCE = "AmbiguousReference"
+AMBIGUOUS_REFERENCE, FOLDER_UNKNOWN = "AmbiguousReference", "FolderUnknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Search:
     """Buckets that are missing or refuse everything, with the error's code."""
     stopped: str | None = None
     """Why the search ended early: SlowDown, Unreachable or OutOfTime."""
+    asked_for_files: bool = False
+    """Whether the last bucket said how it is: a search that ended early ended at the letters' own files."""
     buckets_of: dict[UUID, tuple[str, ...]] = field(default_factory=dict)
     """The buckets that a letter was looked for in, once each."""
 
@@ -57,22 +61,35 @@ class Search:
         return Counts(dict(looked), dict(missing))
 
 
-def search(client: "S3Client", naming: Naming, letters: Sequence[Letter], requests: Requests) -> Search:
-    """Looks for the letters' files, bucket by bucket. What S3 refuses is in the Search, not raised."""
+def search(
+    client: "S3Client",
+    naming: Naming,
+    letters: Sequence[Letter],
+    requests: Requests,
+    catalogue: Catalogue | None = None,
+) -> Search:
+    """Looks for the letters' files, bucket by bucket. What S3 refuses is in the Search, not raised.
+
+    What the catalogue can answer is not listed.
+    """
     result = Search()
     places = _places(letters, naming, result)
-    listings = _listings(places.values(), naming)
+    answers: _Answers = {}
     try:
-        for bucket, of_bucket in listings.items():
+        for bucket, wanted in _wanted(letters, places).items():
+            of_bucket = answers.setdefault(bucket, {})
             try:
+                result.asked_for_files = False
                 bucket_shelf = shelf(client, requests, bucket)
-                for listing in of_bucket.values():
-                    listing.run(bucket_shelf)
+                if catalogue is not None and isinstance(bucket_shelf, ObjectShelf):
+                    of_bucket.update(catalogue.answers(bucket_shelf, bucket, wanted))
+                result.asked_for_files = True
+                _list(bucket_shelf, wanted, naming, of_bucket)
             except BucketRefuses as refusal:
                 result.broken[bucket] = refusal.code
     except Stopped as stop:
         result.stopped = stop.reason
-    _gather(places, listings, result)
+    _gather(places, answers, result)
     return result
 
 
@@ -85,6 +102,9 @@ def _places(letters: Iterable[Letter], naming: Naming, result: Search) -> dict[U
         except AmbiguousReference:
             result.refused[letter.id] = AMBIGUOUS_REFERENCE
             continue
+        except FolderUnknown:
+            result.refused[letter.id] = FOLDER_UNKNOWN
+            continue
         if of_letter:
             places[letter.id] = of_letter
         else:
@@ -93,31 +113,41 @@ def _places(letters: Iterable[Letter], naming: Naming, result: Search) -> dict[U
     return places
 
 
-_Listings = dict[str, dict[str, SkipListing]]
-"""By bucket, then by head; in the order in which the letters name them."""
+_Wanted = dict[Place, list[Letter]]
+"""Places, in the order in which the letters name them, and the letters that do."""
+_Answers = dict[str, dict[str, tuple[StoredFile, ...]]]
+"""By bucket, then by prefix: the files of the prefixes that are known to their end."""
 
 
-def _listings(places: Iterable[tuple[Place, ...]], naming: Naming) -> _Listings:
-    prefixes: dict[str, dict[str, set[str]]] = {}
-    for of_letter in places:
-        for place in of_letter:
-            prefixes.setdefault(place.bucket, {}).setdefault(place.head, set()).add(place.prefix)
-    return {
-        bucket: {head: SkipListing(bucket, wanted, naming.is_file_of) for head, wanted in heads.items()}
-        for bucket, heads in prefixes.items()
-    }
+def _wanted(letters: Iterable[Letter], places: Mapping[UUID, tuple[Place, ...]]) -> dict[str, _Wanted]:
+    by_bucket: dict[str, _Wanted] = {}
+    for letter in letters:
+        for place in places.get(letter.id, ()):
+            by_bucket.setdefault(place.bucket, {}).setdefault(place, []).append(letter)
+    return by_bucket
 
 
-def _gather(places: dict[UUID, tuple[Place, ...]], listings: _Listings, result: Search) -> None:
-    answers = {
-        bucket: {prefix: files for listing in heads.values() for prefix, files in listing.answered().items()}
-        for bucket, heads in listings.items()
-    }
+def _list(shelf: Shelf, wanted: _Wanted, naming: Naming, answers: dict[str, tuple[StoredFile, ...]]) -> None:
+    """Lists what has no answer yet, head by head. What is known when S3 stops it is among the answers, too."""
+    heads: dict[str, set[str]] = {}
+    for place in wanted:
+        if place.prefix not in answers:
+            heads.setdefault(place.head, set()).add(place.prefix)
+    bucket = next(iter(wanted)).bucket
+    for prefixes in heads.values():
+        listing = SkipListing(bucket, prefixes, naming.is_file_of)
+        try:
+            listing.run(shelf)
+        finally:
+            answers.update(listing.answered())
+
+
+def _gather(places: dict[UUID, tuple[Place, ...]], answers: _Answers, result: Search) -> None:
     for letter_id, of_letter in places.items():
         broken = next((place.bucket for place in of_letter if place.bucket in result.broken), None)
         if broken is not None:
             result.passed_over[letter_id] = broken
-        elif all(place.prefix in answers[place.bucket] for place in of_letter):
+        elif all(place.prefix in answers.get(place.bucket, ()) for place in of_letter):
             found = [file for place in of_letter for file in answers[place.bucket][place.prefix]]
             result.files[letter_id] = tuple(dict.fromkeys(found))
             result.buckets_of[letter_id] = tuple(dict.fromkeys(place.bucket for place in of_letter))
