@@ -7,6 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from app.dao import platform_dao
+
 NOT_ELIGIBLE_PAUSE = timedelta(hours=1)
 
 # The n-th failure is followed by a pause of first * 2^(n-1), at most a day.
@@ -48,20 +50,21 @@ BROKEN_BUCKETS = text(
     WHERE service_id = :service_id AND kind = :kind AND next_attempt_at > :now
     """
 )
+# Not deleted: another slice's chain may have passed the bucket's letters over and ended. The record brings a chain that
+# looks at the whole service, and goes when that one has nothing left.
 MEND_BUCKETS = text(
     """
-    DELETE FROM retention.deferred_buckets
-    WHERE service_id = :service_id AND kind = :kind AND bucket = ANY (:buckets)
+    UPDATE retention.deferred_buckets SET next_attempt_at = :now
+    WHERE service_id = :service_id AND kind = :kind AND bucket = ANY (:buckets) AND next_attempt_at > :now
     """
 )
 FORGET_LETTERS = text("DELETE FROM retention.deferred_letters WHERE notification_id = ANY (:ids)")
-FORGET_VANISHED = text(
-    """
+IS_KNOWN = text("SELECT EXISTS (SELECT FROM retention.deferred_letters WHERE notification_id = :id)")
+FORGET_VANISHED = """
     DELETE FROM retention.deferred_letters AS d
     WHERE d.service_id = :service_id AND d.kind = :kind
-      AND NOT EXISTS (SELECT FROM notifications AS n WHERE n.id = d.notification_id)
+      AND NOT EXISTS (SELECT FROM {notifications} AS n WHERE n.id = d.notification_id)
     """
-)
 
 # A chain that has nothing left, and a record that is due: its letter is not final again, or is kept longer now.
 PUT_OFF_LETTERS = text(
@@ -212,10 +215,10 @@ def broken_buckets(connection: Connection, service_id: UUID, kind: str, now: dat
     return set(connection.execute(BROKEN_BUCKETS, values).scalars())
 
 
-def mend_buckets(connection: Connection, service_id: UUID, kind: str, buckets: Collection[str]) -> None:
-    """Forget failures of buckets that have answered."""
+def mend_buckets(connection: Connection, service_id: UUID, kind: str, buckets: Collection[str], now: datetime) -> None:
+    """Buckets have answered: those passed over are due at once."""
     if buckets:
-        values = {"service_id": service_id, "kind": kind, "buckets": list(buckets)}
+        values = {"service_id": service_id, "kind": kind, "buckets": list(buckets), "now": now}
         connection.execute(MEND_BUCKETS, values)
 
 
@@ -224,9 +227,14 @@ def forget_letters(connection: Connection, ids: Sequence[UUID]) -> None:
     connection.execute(FORGET_LETTERS, {"ids": list(ids)})
 
 
+def is_known(connection: Connection, letter_id: UUID) -> bool:
+    """Whether the letter was held back before, be it due again."""
+    return bool(connection.execute(IS_KNOWN, {"id": letter_id}).scalar())
+
+
 def forget_vanished(connection: Connection, service_id: UUID, kind: str) -> None:
     """Forget letters whose rows are gone by another way than ours."""
-    connection.execute(FORGET_VANISHED, {"service_id": service_id, "kind": kind})
+    connection.execute(platform_dao.known(connection).clause(FORGET_VANISHED), {"service_id": service_id, "kind": kind})
 
 
 def put_off(connection: Connection, service_id: UUID, kind: str, now: datetime) -> None:

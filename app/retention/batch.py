@@ -10,7 +10,7 @@ from app.retention.report import StepReport
 def let_go(connection: Connection, kind: str, batch: Batch, report: StepReport) -> None:
     """Move real rows to history, delete test rows for good. The rows deleted must be the rows taken."""
     if kind == TEST:
-        report.deleted = notifications_dao.delete_batch(connection, batch.rows)
+        report.deleted = notifications_dao.delete_batch(connection, batch)
         return
-    notifications_dao.copy_batch_into_history(connection, batch.rows)
-    report.moved = notifications_dao.delete_batch(connection, batch.rows)
+    notifications_dao.copy_batch_into_history(connection, batch)
+    report.moved = notifications_dao.delete_batch(connection, batch)

@@ -4,7 +4,7 @@ One set of locked rows: it is looked for in S3, what was found is deleted, and e
 gone move (test letters: go). The others stay and are recorded with the reason. Test letters go the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from uuid import UUID
@@ -17,12 +17,16 @@ from app.dao.deferred_dao import Whose
 from app.dao.notifications_dao import LetterRow, Scope
 from app.dao.runs_dao import Look
 from app.db import db
+from app.observability import tracing
 from app.retention import missing_files
+from app.retention.alone import Alone
 from app.retention.batch import let_go
+from app.retention.folder_index import NightsIndex
 from app.retention.report import StepReport
 from app.retention.tools import Tools
 from app.storage.client import Deadline
 from app.storage.deletion import Deletion
+from app.storage.folders import FolderUnknown
 from app.storage.lookup import Counts, Search
 from app.storage.naming import AmbiguousReference, Letter, Place
 
@@ -40,7 +44,8 @@ IDS_PER_EVENT = 100
 class Attempt:
     """Whose step this is: the night counts missing files, the chain and step sign the intent.
 
-    `cutoff` is the whole service's, where a slice ends earlier: until then deferred letters are tried again.
+    `cutoff` is the whole service's, where a slice ends earlier: until then deferred letters are tried again. `alone` is
+    what the chain remembers of its last step.
     """
 
     night: date
@@ -48,6 +53,7 @@ class Attempt:
     step: int | None
     cutoff: datetime
     now: datetime
+    alone: Alone
 
 
 def remove(
@@ -59,7 +65,10 @@ def remove(
         return StepReport()
     report = StepReport(chosen=len(rows), first=rows[0].created_at, last=rows[-1].created_at)
     shared = _sharing_a_reference(connection, tools, rows)
-    search = tools.files.find([_letter(row) for row in rows if row.id not in shared], deadline)
+    index = _index(connection, tools, attempt, deadline)
+    with tracing.part("find files"):
+        search = tools.files.find([letter_of(row) for row in rows if row.id not in shared], deadline, index)
+    report.index_is_news = index is not None and index.is_news
     search.refused |= dict.fromkeys(shared, SHARED_REFERENCE)
     covered = _covered(connection, tools, scope, rows, search)
     report.missing_files = missing_files.too_many(
@@ -70,15 +79,21 @@ def remove(
     )
     if report.missing_files or search.stopped:
         report.stopped, report.complete = search.stopped, False
+        if search.asked_for_files:
+            _defer(connection, tools, scope, attempt, _failed_alone(connection, rows, attempt, report), report)
         return report
     intent = _write_intent(tools, scope, rows, search, attempt)
-    deletion = tools.files.delete({id_: files for id_, files in search.files.items() if files}, deadline)
+    with tracing.part("delete files"):
+        deletion = tools.files.delete({id_: files for id_, files in search.files.items() if files}, deadline)
     report.stopped, report.files_deleted = deletion.stopped, deletion.deleted
-    _hold_back(connection, tools, scope, search, deletion, attempt, report)
+    if index is not None:
+        index.forget(deletion.files_gone)
+    _hold_back(connection, tools, scope, rows, search, deletion, attempt, report)
     gone = [row.id for row in rows if row.id in deletion.gone or search.files.get(row.id) == ()]
     if gone:
         db.limit_statements(connection, max(deadline.remaining() / STATEMENTS_TO_MOVE, LEAST_SECONDS_TO_MOVE))
-        let_go(connection, scope.kind, notifications_dao.take_these(connection, gone), report)
+        with tracing.part("move"):
+            let_go(connection, scope.kind, notifications_dao.take_these(connection, gone), report)
         deferred_dao.forget_letters(connection, gone)
     without_file = [id_ for id_ in gone if id_ not in covered and search.files.get(id_) == ()]
     report.without_file = len(without_file)
@@ -97,8 +112,18 @@ def within_reach(connection: Connection, tools: Tools, scope: Scope, now: dateti
     return replace(scope, statuses_kept={*scope.statuses_kept, *passed_over}, statuses_only=only)
 
 
-def _letter(row: LetterRow) -> Letter:
-    return Letter(row.id, row.reference, row.created_at, row.status, row.key_type, row.postage)
+def letter_of(row: LetterRow) -> Letter:
+    """As `app.storage` wants it."""
+    return Letter(
+        row.id, row.reference, row.created_at, row.status, row.key_type, row.postage, row.updated_at, row.sent_at
+    )
+
+
+def _index(connection: Connection, tools: Tools, attempt: Attempt, deadline: Deadline) -> NightsIndex | None:
+    """The night's index of folders. A person's one step has no night to share it with."""
+    if attempt.chain_id is None or not tools.has_folder_index:
+        return None
+    return NightsIndex(connection, tools, attempt.night, deadline)
 
 
 def _sharing_a_reference(connection: Connection, tools: Tools, rows: Sequence[LetterRow]) -> set[UUID]:
@@ -107,14 +132,29 @@ def _sharing_a_reference(connection: Connection, tools: Tools, rows: Sequence[Le
     if not others:
         return set()
     taken = {place for other in others for place in _places(tools, other)}
-    return {row.id for row in rows if not taken.isdisjoint(_places(tools, row))}
+    somewhere = {other.reference.upper() for other in others if other.reference and _is_anywhere(tools, other)}
+    return {
+        row.id
+        for row in rows
+        if not taken.isdisjoint(_places(tools, row)) or (row.reference or "").upper() in somewhere
+    }
 
 
 def _places(tools: Tools, row: LetterRow) -> tuple[Place, ...]:
     try:
-        return tools.naming.places(_letter(row))
-    except AmbiguousReference:
+        return tools.naming.places(letter_of(row))
+    except (AmbiguousReference, FolderUnknown):
         return ()
+
+
+def _is_anywhere(tools: Tools, row: LetterRow) -> bool:
+    try:
+        tools.naming.places(letter_of(row))
+    except FolderUnknown:
+        return True
+    except AmbiguousReference:
+        return False
+    return False
 
 
 def _covered(
@@ -165,29 +205,62 @@ def _hold_back(
     connection: Connection,
     tools: Tools,
     scope: Scope,
+    rows: Sequence[LetterRow],
     search: Search,
     deletion: Deletion,
     attempt: Attempt,
     report: StepReport,
 ) -> None:
-    """Record letters and buckets that could not be dealt with, and forget buckets that have answered."""
+    """Record letters and buckets that could not be dealt with; buckets that have answered are due."""
     reasons = {**search.refused, **deletion.failed}
     if not deletion.stopped:
         reasons |= dict.fromkeys(deletion.unknown, NO_ANSWER)
+    elif not deletion.deleted and not reasons:
+        reasons = _failed_alone(connection, rows, attempt, report)
     broken = {**search.broken, **deletion.broken}
     answered = {bucket for buckets in search.buckets_of.values() for bucket in buckets} - broken.keys()
-    deferred_dao.mend_buckets(connection, scope.service_id, scope.kind, answered)
-    whose = Whose(scope.service_id, scope.kind, attempt.cutoff)
-    first_seconds = tools.settings.deferral_first_minutes * 60
-    report.deferred, report.broken = len(reasons), len(broken)
+    deferred_dao.mend_buckets(connection, scope.service_id, scope.kind, answered, attempt.now)
+    _defer(connection, tools, scope, attempt, reasons, report)
+    report.broken = len(broken)
+    report.failures.update(broken.values())
+    if broken:
+        whose = Whose(scope.service_id, scope.kind, attempt.cutoff)
+        first_seconds = tools.settings.deferral_first_minutes * 60
+        deferred_dao.defer_buckets(connection, whose, broken, now=attempt.now, first_seconds=first_seconds)
+
+
+def _failed_alone(
+    connection: Connection, rows: Sequence[LetterRow], attempt: Attempt, report: StepReport
+) -> dict[UUID, str]:
+    """S3 failed at files of the rows: if it is a single row, and once too often, that one and the reason."""
+    if len(rows) > 1 or report.stopped is None:
+        return {}
+    letter = rows[0].id
+    alone = attempt.alone.failed(letter)
+    report.deferred_alone = alone.is_too_often or deferred_dao.is_known(connection, letter)
+    if report.deferred_alone:
+        return {letter: report.stopped}
+    report.alone = alone
+    return {}
+
+
+def _defer(
+    connection: Connection,
+    tools: Tools,
+    scope: Scope,
+    attempt: Attempt,
+    reasons: Mapping[UUID, str],
+    report: StepReport,
+) -> None:
+    """Record letters that stay, each with its reason."""
+    report.deferred = len(reasons)
+    report.failures.update(reasons.values())
     if reasons:
         deferred_dao.defer_letters(
             connection,
-            whose,
+            Whose(scope.service_id, scope.kind, attempt.cutoff),
             reasons,
             now=attempt.now,
-            first_seconds=first_seconds,
+            first_seconds=tools.settings.deferral_first_minutes * 60,
             attempts_before_person=tools.settings.deferral_attempts,
         )
-    if broken:
-        deferred_dao.defer_buckets(connection, whose, broken, now=attempt.now, first_seconds=first_seconds)

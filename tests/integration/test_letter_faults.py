@@ -154,7 +154,7 @@ def test_slow_down_half_way_backs_off_longer_each_time_and_goes_on_when_it_is_ov
     make_due(connection)
     dispatch()
     assert (live(connection), history(connection)) == (set(), {*ok, *slowed})
-    assert states(connection) == [("real", "ended", None), ("test", "ended", None)]
+    assert states(connection) == [("real", "ended", None)]
 
 
 def test_a_connection_cut_after_the_files_went_moves_nothing_unconfirmed_and_then_is_no_missing_file(
@@ -191,8 +191,8 @@ def test_a_bucket_that_refuses_everything_has_one_record_and_the_other_buckets_l
     denied.clear()
     make_due(connection)
     assert move(service) == 8
+    dispatch()  # the step by hand has seen that the bucket answers; the other letters are not forgotten
     assert broken_buckets(connection) == []
-    assert move(service) == 4
     assert (live(connection), history(connection)) == (set(), {*stuck, *ok})
     assert keys(s3, settings.s3_bucket_invalid_pdf) == set()
 
@@ -221,7 +221,7 @@ def test_while_the_letters_bucket_is_broken_only_letters_with_no_place_in_it_go(
     run_night()
     assert (live(connection), history(connection), deferred(connection)) == (stuck, {ok}, {})
     assert broken_buckets(connection) == [(settings.s3_bucket_letters_pdf, "real", "AccessDenied")]
-    assert states(connection) == [("real", "ended", None), ("test", "ended", None)]
+    assert states(connection) == [("real", "ended", None)]
     assert len(keys(s3, settings.s3_bucket_letters_pdf)) == 10
     assert len(keys(s3, settings.s3_bucket_letters_scan)) == 1
 

@@ -1,4 +1,7 @@
-"""Letter files on an S3 server over HTTP: what is found, what goes, and what is never claimed to be gone."""
+"""Letter files on an S3 server over HTTP: what is found, what goes, and what is never claimed to be gone.
+
+Of the requests under way together, seen to fail: with one at a time; without the answers that came after the refusal.
+"""
 
 import json
 import socket
@@ -6,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -502,10 +506,33 @@ def test_no_delete_names_more_than_a_thousand_keys_and_the_first_letters_go_firs
     files = numbered_files(2_001)
     with scripted_s3(lambda asked: delete_result(deleted=[key for key, _ in asked.objects])) as script:
         deletion = LetterFiles(impatient_client(script.url), naming()).delete(files, soon())
-    assert [len(asked.objects) for asked in script.asked] == [1_000, 1_000, 1]
+    assert sorted(len(asked.objects) for asked in script.asked) == [1, 1_000, 1_000]
     sent = [key for asked in script.asked for key, _ in asked.objects]
-    assert sent == [file.key for (file,) in files.values()]
+    wanted = [file.key for (file,) in files.values()]
+    assert (sent[:1_000], sorted(sent)) == (wanted[:1_000], sorted(wanted))
     assert deletion.gone == set(files)
+
+
+def test_after_the_first_request_several_are_under_way_and_all_of_their_answers_count(impatient_client):
+    """The second is told to slow down once three others have come: what those confirm is gone, and no more is sent."""
+    files = numbered_files(7_000)
+    by_key = {file.key: letter_id for letter_id, (file,) in files.items()}
+    of_batch = [set(list(files)[start : start + 1_000]) for start in range(0, 7_000, 1_000)]
+    together = Barrier(4, timeout=20)
+
+    def second_is_throttled(asked: Asked):
+        keys = [key for key, _ in asked.objects]
+        if by_key[keys[0]] not in of_batch[0]:
+            together.wait()
+        if by_key[keys[0]] in of_batch[1]:
+            return error(503, "SlowDown")
+        return delete_result(deleted=keys)
+
+    with scripted_s3(second_is_throttled) as script:
+        deletion = LetterFiles(impatient_client(script.url), naming()).delete(files, soon())
+        assert len(script.asked) == 5
+    assert (deletion.stopped, deletion.failed) == ("SlowDown", {})
+    assert (deletion.unknown, deletion.gone) == (of_batch[1], of_batch[0] | of_batch[2] | of_batch[3] | of_batch[4])
 
 
 # Requests that fail.

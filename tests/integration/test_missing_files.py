@@ -26,7 +26,7 @@ from tests.factories import (
 from tests.integration.night import dispatch, drain, make_due, run_night, states
 
 RESTS = ("real", "resting", "missing-files")
-ENDED = [("real", "ended", None), ("test", "ended", None)]
+ENDED = [("real", "ended", None)]
 
 
 @pytest.fixture
