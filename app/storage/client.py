@@ -67,6 +67,7 @@ def s3_client(
         connect_timeout=connect_seconds,
         read_timeout=read_seconds,
         retries={"mode": "standard", "total_max_attempts": attempts_per_request},
+        signature_version="s3v4",  # of links, too: the older one is refused in most regions
     )
     # A session of its own: boto3's default one keeps the first credentials for the life of the process.
     session = boto3.Session(region_name=region)

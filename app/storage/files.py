@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from app.storage.catalogue import Catalogue
 from app.storage.client import Deadline, Requests, s3_client, worst_seconds_per_request
 from app.storage.deletion import Deletion, delete
+from app.storage.inventory import Inventory, inventory
 from app.storage.listing import StoredFile
 from app.storage.lookup import Counts, Search, search
 from app.storage.naming import Letter, Naming
@@ -41,13 +43,17 @@ class LetterFiles:
             worst_seconds_per_request(client) if seconds_per_request is None else seconds_per_request
         )
 
-    def find(self, letters: Sequence[Letter], deadline: Deadline) -> Search:
+    def find(self, letters: Sequence[Letter], deadline: Deadline, catalogue: Catalogue | None = None) -> Search:
         """The files of each letter in all of its places. Deletes nothing."""
-        return search(self._client, self._naming, letters, self._requests(deadline))
+        return search(self._client, self._naming, letters, self._requests(deadline), catalogue)
 
     def delete(self, files: Mapping[UUID, Sequence[StoredFile]], deadline: Deadline) -> Deletion:
         """Deletes these files (of `Search.files`), the first letters first."""
         return delete(self._client, files, self._requests(deadline))
+
+    def inventory(self, bucket: str, deadline: Deadline, after: str | None, before: str | None) -> Inventory:
+        """Every key of a bucket with `after < key < before`. Unlike the others it raises: Stopped or BucketRefuses."""
+        return inventory(self._client, self._requests(deadline), bucket, after, before)
 
     def _requests(self, deadline: Deadline) -> Requests:
         return Requests(deadline, self._seconds_per_request)

@@ -34,6 +34,10 @@ class FaultProxy:
     """Buckets that list, but whose DeleteObjects are answered 403 AccessDenied."""
     slow_buckets: set[str] = field(default_factory=set)
     """DeleteObjects to them are answered 503 SlowDown."""
+    failing_deletes: set[str] = field(default_factory=set)
+    """Keys: a DeleteObjects that names one of them is answered 500 as a whole, and nothing goes."""
+    failing_lists: set[str] = field(default_factory=set)
+    """Words: a request (a listing, or a bucket's state) with one of them in its query is answered 500."""
     cut_deletes: int = 0
     """So many DeleteObjects do their work, and the connection is cut before the answer."""
     before_delete: Callable[[], None] = _nothing
@@ -89,8 +93,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.faults.lists += 1
         if bucket in self.faults.denied_buckets or (is_delete and bucket in self.faults.denied_deletes):
             self._answer(403, _error("AccessDenied"))
+        elif any(word in address.query for word in self.faults.failing_lists):
+            self._answer(500, _error("InternalError"))
         elif not is_delete:
             self._answer(*self._forward(body))
+        elif not self.faults.failing_deletes.isdisjoint(keys_of(body)):
+            self._answer(500, _error("InternalError"))
         elif bucket in self.faults.slow_buckets:
             self._answer(503, _error("SlowDown"))
         else:

@@ -1,52 +1,86 @@
-"""An S3 server that holds many files from the start: no versions, listings in pages, deletes in bulk. Nothing else.
+"""An S3 server that holds many files from the start: no versions, listings in pages, deletes. Nothing else.
 
-For steps that are too large to fill moto for.
+For steps that are too large to fill moto for, and for the benchmarks.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
+from threading import Lock
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from tests.fakes.scripted_s3 import NEVER_VERSIONED, Answer, Asked, delete_result, error, scripted_s3
 
 KEYS_PER_PAGE = 1000
+LONG_AGO = "<LastModified>2020-01-01T00:00:00.000Z</LastModified>"
 
 
 @dataclass
 class ManyFiles:
-    """The keys that are left, by bucket, sorted."""
+    """The keys that are left, by bucket, sorted, and how often it was asked for what."""
 
     url: str = ""
     keys: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    requests: Counter[str] = field(default_factory=Counter)
+    """`versioning`, `delete` (in bulk), `list-type` (a listing); `DELETE` (of one file), `list` (of the first kind)."""
+    _lock: Lock = field(default_factory=Lock)
 
     def answer(self, asked: Asked) -> Answer:
         address = urlsplit(asked.target)
-        bucket, query = address.path.strip("/"), parse_qs(address.query, keep_blank_values=True)
-        if "versioning" in query:
-            return NEVER_VERSIONED
-        if "delete" in query:
-            return self._delete(bucket, [key for key, _ in asked.objects])
-        if "list-type" in query:
-            return self._page(bucket, query)
+        bucket, _, key = address.path.lstrip("/").partition("/")
+        query = parse_qs(address.query, keep_blank_values=True)
+        going = [name for name, _ in asked.objects] if "delete" in query else []
+        with self._lock:
+            kind = next(iter({"versioning", "delete", "list-type"} & query.keys()), "list")
+            self.requests[asked.method if key else kind] += 1
+            if asked.method == "DELETE" and key:
+                self.delete(bucket, [unquote(key)])
+                return 204, ""
+            if kind == "versioning":
+                return NEVER_VERSIONED
+            if kind == "delete":
+                self.delete(bucket, going)
+                return delete_result(deleted=going)
+            if asked.method == "GET" and not key:
+                return self._page(bucket, query)
         return error(501, "NotImplemented")
 
-    def _delete(self, bucket: str, keys: list[str]) -> Answer:
-        going = set(keys)
-        self.keys[bucket] = [key for key in self.keys[bucket] if key not in going]
-        return delete_result(deleted=keys)
+    def put(self, bucket: str, keys: Iterable[str]) -> None:
+        """More files."""
+        self.keys[bucket] = sorted({*self.keys[bucket], *keys})
+
+    def count(self, bucket: str) -> int:
+        """How many files are left."""
+        return len(self.keys[bucket])
+
+    def missing(self, bucket: str, keys: Iterable[str]) -> int:
+        """How many of these are not there."""
+        return len({*keys}.difference(self.keys[bucket]))
+
+    def take_requests(self) -> Counter[str]:
+        """The requests since the last call."""
+        with self._lock:
+            taken, self.requests = self.requests, Counter()
+        return taken
+
+    def delete(self, bucket: str, keys: Iterable[str]) -> None:
+        """Those that are there; only what lies between the first and the last of them is looked at."""
+        kept, going = self.keys[bucket], set(keys)
+        start, end = bisect_left(kept, min(going)), bisect_right(kept, max(going))
+        kept[start:end] = [key for key in kept[start:end] if key not in going]
 
     def _page(self, bucket: str, query: dict[str, list[str]]) -> Answer:
-        kept, prefix = self.keys[bucket], query["prefix"][0]
-        after = (query.get("continuation-token") or query.get("start-after") or [""])[0]
+        kept, prefix = self.keys[bucket], query.get("prefix", [""])[0]
+        markers = ("continuation-token", "start-after", "marker")
+        after = next((query[name][0] for name in markers if name in query), "")
         start = max(bisect_left(kept, prefix), bisect_right(kept, after))
         page = [key for key in kept[start : start + KEYS_PER_PAGE] if key.startswith(prefix)]
         is_more = len(page) == KEYS_PER_PAGE and kept[start + KEYS_PER_PAGE : start + KEYS_PER_PAGE + 1] != []
         token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if is_more else ""
-        contents = "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in page)
+        contents = "".join(f"<Contents><Key>{escape(key)}</Key>{LONG_AGO}</Contents>" for key in page)
         return 200, (
             f"<ListBucketResult><IsTruncated>{str(is_more).lower()}</IsTruncated>{token}{contents}</ListBucketResult>"
         )

@@ -31,10 +31,12 @@ ACCOUNT = "123456789012"
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 POLICIES = "/_policies/"
 LOCK_SAID = b"Access Denied because object protected by object lock."
-ACCESS_KEY = re.compile(r"Credential=([^/]+)/")
+ACCESS_KEY = re.compile(r"Credential=([^/%]+)(?:/|%2F)")
+"""In the header that signs a request, or in a link that was signed."""
 OF_BUCKET = {
     ("GET", "versioning"): "s3:GetBucketVersioning",
     ("GET", "versions"): "s3:ListBucketVersions",
+    ("GET", "uploads"): "s3:ListBucketMultipartUploads",
     ("GET", ""): "s3:ListBucket",
     ("HEAD", ""): "s3:ListBucket",
 }
@@ -47,6 +49,13 @@ OF_OBJECT = {
     ("DELETE", True): "s3:DeleteObjectVersion",
     ("PUT", False): "s3:PutObject",
 }
+OF_UPLOAD = {
+    ("POST", frozenset({"uploads"})): "s3:PutObject",
+    ("PUT", frozenset({"partNumber", "uploadId"})): "s3:PutObject",
+    ("POST", frozenset({"uploadId"})): "s3:PutObject",
+    ("DELETE", frozenset({"uploadId"})): "s3:AbortMultipartUpload",
+}
+"""By the request's parameters: begin an upload, send a part, complete it, abort it."""
 OF_LOCK = {"retention": "s3:GetObjectRetention", "legal-hold": "s3:GetObjectLegalHold"}
 LOCK_HEADERS = {
     "x-amz-object-lock-mode": "s3:GetObjectRetention",
@@ -87,7 +96,7 @@ class UnderPolicy:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
-        found = ACCESS_KEY.search(environ.get("HTTP_AUTHORIZATION", ""))
+        found = ACCESS_KEY.search(environ.get("HTTP_AUTHORIZATION") or environ.get("QUERY_STRING", ""))
         policy = self._policies.get(found[1]) if found else None
         if path.startswith(POLICIES):
             if policy is not None:
@@ -121,10 +130,13 @@ class UnderPolicy:
             action = OF_LOCK[lock] if lock else OF_OBJECT.get((method, "versionId" in query))
             sub_resource = query & {"acl", "tagging", "retention", "legal-hold", "uploads", "uploadId", "torrent"}
             sub_resource -= {lock}
+            of_upload = OF_UPLOAD.get((method, frozenset(query & {"uploads", "uploadId", "partNumber"})))
+            if of_upload is not None:
+                action, sub_resource = of_upload, sub_resource - {"uploads", "uploadId"}
         else:
             sub_resource = (
                 query
-                - {"versioning", "versions", "list-type", "prefix", "max-keys", "encoding-type"}
+                - {"versioning", "versions", "uploads", "list-type", "prefix", "max-keys", "encoding-type"}
                 - {
                     *(
                         "start-after",
@@ -136,7 +148,7 @@ class UnderPolicy:
                     )
                 }
             )
-            action = OF_BUCKET.get((method, next(iter(query & {"versioning", "versions"}), "")))
+            action = OF_BUCKET.get((method, next(iter(query & {"versioning", "versions", "uploads"}), "")))
         if not bucket or action is None or sub_resource or not policy.allows(action, resource):
             return _refuse(environ, start_response)
         if key and action == OF_LOCK["retention"]:

@@ -70,6 +70,7 @@ def scripted_s3(answer: Callable[[Asked], Answer]) -> Iterator[ScriptedS3]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are sent apart: the second would wait for a late ACK
 
         def respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
@@ -83,7 +84,7 @@ def scripted_s3(answer: Callable[[Asked], Answer]) -> Iterator[ScriptedS3]:
             self.end_headers()
             self.wfile.write(payload)
 
-        do_GET = do_POST = do_HEAD = respond
+        do_GET = do_POST = do_HEAD = do_DELETE = respond
 
         def log_message(self, *_: object) -> None:
             """Quiet."""

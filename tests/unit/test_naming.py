@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from app.storage.naming import AmbiguousReference, Buckets, Letter, Naming, Place
+from app.storage.naming import AmbiguousReference, Buckets, DatedKey, Letter, Naming, Place, dated_key
 
 LONDON = Naming(Buckets("letters", "test-letters", "invalid-pdf", "letters-scan"), ZoneInfo("Europe/London"))
 LETTER = Letter(
@@ -22,6 +22,7 @@ LETTER = Letter(
 )
 PLACE = Place("letters", "2026-01-20/NOTIFY.AB12CD.")
 OWN_KEY = "2026-01-20/NOTIFY.AB12CD.D.2.C.20260120120000.PDF"
+REST = "D.NEW.C.20260120120000.PDF"
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -58,6 +59,37 @@ def utc(text: str) -> datetime:
 )
 def test_the_folder_is_the_local_date_and_the_next_one_after_half_past_five(created_at, folder):
     assert LONDON.folder(created_at) == folder
+
+
+@given(
+    created_at=st.datetimes(datetime(2025, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    folder=st.dates(datetime(2025, 1, 1).date(), datetime(2027, 1, 1).date()).map("{}/".format),  # noqa: DTZ001
+)
+def test_a_folders_letters_are_those_made_between_its_borders(created_at, folder):
+    for one in (folder, LONDON.folder(created_at)):
+        first, second = LONDON.made_between(one)
+        assert (first <= created_at < second) is (one == LONDON.folder(created_at))
+
+
+@pytest.mark.parametrize("folder", ["2026-01-20/", "2026-03-28/", "2026-03-29/", "2026-10-25/", "2026-10-26/"])
+def test_the_borders_of_a_folder_are_in_and_out(folder):
+    first, second = LONDON.made_between(folder)
+    inside = {LONDON.folder(first), LONDON.folder(second - MICROSECOND)}
+    assert inside == {folder}
+    assert folder not in {LONDON.folder(first - MICROSECOND), LONDON.folder(second)}
+
+
+@pytest.mark.parametrize(
+    ("place", "folder"),
+    [
+        (Place("letters", "2026-01-20/NOTIFY.AB."), "2026-01-20/"),
+        (Place("letters", "NOTIFY.AB."), None),
+        (Place("letters", "FAILURE/NOTIFY.AB."), None),
+        (Place("test-letters", "2026-01-20/NOTIFY.AB."), None),
+    ],
+)
+def test_only_the_letters_bucket_has_day_folders(place, folder):
+    assert LONDON.day_folder(place) == folder
 
 
 def test_the_folder_follows_the_folders_own_time_zone_and_not_that_of_the_time_given():
@@ -252,3 +284,34 @@ def test_any_text_is_safe_or_refused_or_empty(reference):
         return
     assert not places or places[0].prefix.count(".") == 2
     assert all(place.prefix.isascii() and place.prefix.count("/") == 1 for place in places)
+
+
+@pytest.mark.parametrize(
+    ("key", "parts"),
+    [
+        (OWN_KEY, DatedKey("2026-01-20/", "AB12CD", "D.2.C.20260120120000.PDF")),
+        ("2026-01-20/NOTIFY.A_-9." + REST, DatedKey("2026-01-20/", "A_-9", REST)),
+        ("NOTIFY.AB12CD.D.2.C.20260120120000.PDF", None),
+        ("OLD/" + OWN_KEY, None),
+        (OWN_KEY + ".OLD", None),
+        (OWN_KEY + "\n", None),
+        ("2026-01-20/NOTIFY.ab12cd.D.2.C.20260120120000.PDF", None),
+        ("2026-01-20/NOTIFY..D.2.C.20260120120000.PDF", None),
+        ("2026-01-20/NOTIFY.AB.CD.D.2.C.20260120120000.PDF", None),
+    ],
+)
+def test_a_key_in_a_days_folder_has_three_parts(key, parts):
+    assert dated_key(key) == parts
+
+
+@given(
+    reference=st.text("AB9_-.", min_size=1, max_size=4),
+    rest=st.sampled_from(["D.2.C.20260120120000.PDF", "D.2.C.2026.PDF", "D.2.C.20260120120000.PDF.OLD", ""]),
+    wanted=st.text("AB9_-", min_size=1, max_size=4),
+)
+def test_a_key_has_parts_exactly_where_it_is_a_file_of_some_letter(reference, rest, wanted):
+    place = Place("letters", f"2026-01-20/NOTIFY.{wanted}.")
+    key = f"2026-01-20/NOTIFY.{reference}.{rest}"
+    parts = dated_key(key)
+    assert LONDON.is_file_of(key, place) is (parts is not None and parts.reference == wanted)
+    assert parts is None or key == f"{parts.folder}NOTIFY.{parts.reference}.{parts.rest}"
