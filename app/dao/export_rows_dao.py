@@ -1,0 +1,37 @@
+"""A user's rows as JSON, read through a server-side cursor: a batch in memory at a time."""
+
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection, Text, bindparam, cast, column, func, literal_column, select, table, text
+
+ROWS_PER_FETCH = 1000
+
+# An entry of a board that holds everybody's.
+BOARD_ENTRIES = text(
+    """
+    SELECT json_build_object('month', month, 'entry', entry)::text
+    FROM leader_boards, jsonb_array_elements(entries) AS entry
+    WHERE entries @> jsonb_build_array(jsonb_build_object('user_id', CAST(:user_id AS text)))
+      AND entry ->> 'user_id' = CAST(:user_id AS text)
+    """
+)
+
+
+def rows(connection: Connection, table_name: str, owner: str, columns: Sequence[str], user_id: UUID) -> Iterator[str]:
+    """The rows whose `owner` is the user, each as the text of a JSON object."""
+    of_user = (
+        select(*(column(name) for name in columns))
+        .select_from(table(table_name))
+        .where(column(owner) == bindparam("user_id", user_id))
+        .subquery("of_user")
+    )
+    as_json = select(cast(func.row_to_json(literal_column("of_user")), Text)).select_from(of_user)
+    streamed = connection.execution_options(yield_per=ROWS_PER_FETCH)
+    yield from streamed.execute(as_json).scalars()
+
+
+def board_entries(connection: Connection, user_id: UUID) -> Iterator[str]:
+    """The user's entries of leader boards, each as the text of a JSON object."""
+    streamed = connection.execution_options(yield_per=ROWS_PER_FETCH)
+    yield from streamed.execute(BOARD_ENTRIES, {"user_id": str(user_id)}).scalars()
