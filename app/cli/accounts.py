@@ -1,0 +1,108 @@
+"""`flask accounts …`: what is being deleted, and deleting."""
+
+from datetime import datetime
+from uuid import UUID
+
+import click
+from rich.console import Console
+from sqlalchemy.exc import DBAPIError
+
+from app import clock
+from app.accounts.deletion import OUT_OF_PATIENCE, delete_account, find
+from app.accounts.errors import AccountError
+from app.accounts.plan import Action
+from app.accounts.preview import COUNT_NO_FURTHER, Preview, preview
+from app.cli.errors import SentencesGroup
+from app.cli.inactivity import plan_command
+from app.cli.show import LEAST_WIDTH
+from app.dao import user_deletions_dao
+from app.dao.user_deletions_dao import Record
+from app.db import db
+
+MOST_SHOWN = 100
+
+accounts = SentencesGroup("accounts", help="Accounts: their deletion, and what became of it. Ids only.")
+accounts.add_command(plan_command)
+
+
+@accounts.command("status")
+@click.argument("user", type=click.UUID, required=False)
+def status_command(user: UUID | None) -> None:
+    """Deletions that are not over, what keeps them, and how many are; or that of one user."""
+    if user is not None:
+        record = find(user)
+        if record is None:
+            raise click.ClickException(f"user {user} was never marked for deletion")
+        click.echo(_described(record))
+        return
+    with db.transaction(read_only=True) as connection:
+        counts = user_deletions_dao.count_by_state(connection)
+        records = user_deletions_dao.open_records(connection, MOST_SHOWN)
+        malformed = user_deletions_dao.malformed(connection, MOST_SHOWN)
+    click.echo(", ".join(f"{count:,} {state}" for state, count in counts) or "No account was ever marked for deletion.")
+    for record in records:
+        click.echo(_described(record))
+    for user_id, noticed_at in malformed:
+        click.echo(f"{user_id} has flags that can't be read, since {_time(noticed_at)}: nothing follows from them.")
+
+
+@accounts.command("delete")
+@click.argument("user", type=click.UUID)
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def delete_command(user: UUID, dry_run: bool, yes: bool) -> None:
+    """Delete an account, after showing what that does: at once if it is small, else through the workers."""
+    try:
+        record = find(user)
+        if record is None:
+            _show(preview(user))
+        elif dry_run or record.state == "blocked":
+            click.echo(_described(record))
+        if dry_run:
+            click.echo("Dry run: nothing was done.")
+            return
+        goes_on = record is None or record.state == "blocked"
+        if goes_on and not yes:
+            click.confirm("Delete this account for good?", abort=True)
+        delete_account(user, by="operator", by_id=None, now=clock.now())
+    except AccountError as error:
+        raise click.ClickException(str(error)) from None
+    except DBAPIError as error:
+        if not isinstance(error.orig, OUT_OF_PATIENCE):
+            raise
+        raise click.ClickException(
+            "Somebody holds the account's row, so that nothing was changed. Try again."
+        ) from None
+    record = find(user)
+    if record is not None:
+        click.echo(_described(record))
+
+
+def _show(before: Preview) -> None:
+    console = Console(width=LEAST_WIDTH, soft_wrap=True)
+    for child, rows in before.rows:
+        if rows and child.action is not Action.KEEP:
+            at_least = "at least " if rows >= COUNT_NO_FURTHER else ""
+            console.print(f"{child.name}: {child.action.value} {at_least}{rows:,} ({child.why})", highlight=False)
+    if before.forbidden is not None:
+        console.print(f"It will be refused: {before.forbidden}", highlight=False)
+
+
+def _described(record: Record) -> str:
+    asked = f"asked for by {record.requested_by} at {_time(record.requested_at)}"
+    done = f"{record.rows_done:,} rows and {record.files_done:,} files done"
+    parts = [f"{record.user_id} is {record.state}: {asked}; {done}"]
+    if record.reason is not None:
+        parts.append(record.reason)
+    if record.attempts > 1:
+        parts.append(f"{record.attempts} attempts in a row got nowhere; next attempt {_time(record.due_at)}")
+    if record.completed_at is not None:
+        parts.append(f"completed at {_time(record.completed_at)}")
+    if record.confirmation_failure is not None:
+        over = "not confirmed yet" if record.is_unconfirmed else "never confirmed"
+        parts.append(f"{over}: {record.confirmation_failure} after {record.confirmation_attempts} attempts")
+    return "; ".join(parts) + "."
+
+
+def _time(instant: datetime) -> str:
+    return instant.astimezone(clock.UTC).strftime("%Y-%m-%d %H:%M:%S")
