@@ -1,0 +1,248 @@
+"""What the page shows, section by section. Each fails by itself, with a sentence in its place, and none for long."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from psycopg2 import errors
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, TimeoutError
+
+from app import broker, clock
+from app.accounts.session_cleanup import anonymous_before
+from app.broker import BrokerAway
+from app.config import Settings
+from app.dao import audit_dao, deferred_dao, heartbeats_dao, holds_dao, ops_dao, ops_page_dao, user_sessions_dao
+from app.dao.audit_dao import Audit
+from app.dao.deferred_dao import DeferredBucketRow, DeferredLetterRow
+from app.dao.holds_dao import PIPELINE
+from app.dao.ops_page_dao import Deletions, HeldBack, Resting
+from app.db import db
+from app.ops import charts, progress, verdict
+from app.ops.kept import Kept
+from app.ops.progress import Run
+from app.ops.verdict import Verdict
+from app.retention import overdue
+from app.retention.overdue import State
+
+log = structlog.get_logger(__name__)
+
+SECONDS_TO_MEASURE = 10.0
+SECONDS_A_SECTION = 3.0
+SECONDS_FOR_THE_BROKER = 2.0
+SECONDS_KEPT = 1.5
+SECONDS_HISTORY_IS_KEPT = 20.0
+LETTERS_SHOWN = 20
+SERVICES_SHOWN = 10
+ACTIONS_SHOWN = 15
+COUNT_NO_FURTHER = 10_000
+
+
+@dataclass(frozen=True)
+class Section:
+    """What was found, or why nothing was."""
+
+    found: Any = None
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class HeldBackLetters:
+    """Letters that are held back: how many, by reason, the longest one by one, and buckets that refuse everything."""
+
+    total: int
+    needing_person: int
+    by_reason: list[HeldBack]
+    letters: list[DeferredLetterRow]
+    buckets: list[DeferredBucketRow]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Workers that were seen lately, and when the dispatcher was (None: never)."""
+
+    names: list[str]
+    dispatcher_seen_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions, each count no further than one above COUNT_NO_FURTHER."""
+
+    expired: int
+    anonymous_too_old: int
+    alive: int
+
+
+@dataclass(frozen=True)
+class Audits:
+    """The audit of the buckets that ended last, and the one that is under way."""
+
+    last: Audit | None
+    under_way: Audit | None
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A hold on a service, or the pause of the pipeline."""
+
+    scope: str
+    reason: str
+    placed_by: str
+    placed_at: datetime
+
+    @property
+    def is_pause(self) -> bool:
+        return self.scope == PIPELINE
+
+
+@dataclass(frozen=True)
+class Page:
+    """All sections, at one moment (aware)."""
+
+    now: datetime
+    verdict: Section
+    run: Section
+    history: Section
+    queues: Section
+    workers: Section
+    audit: Section
+    held_back: Section
+    backlog: Section
+    waiting: Section
+    deletions: Section
+    sessions: Section
+    stops: Section
+    actions: Section
+
+    @property
+    def is_going(self) -> bool:
+        """Whether a run is under way, so that the page looks often."""
+        return isinstance(self.run.found, Run) and self.run.found.is_going
+
+    @property
+    def is_paused(self) -> bool:
+        return any(hold.is_pause for hold in self.stops.found or ())
+
+
+def look(settings: Settings, kept: Kept, now: datetime) -> Page:
+    """Look at everything, or take what was seen a moment ago."""
+
+    def section(name: str, find: Callable[[], Any], seconds: float = SECONDS_KEPT) -> Section:
+        found: Section = kept.get(name, lambda: _attempt(name, find), seconds)
+        return found
+
+    measured = section("measured", lambda: overdue.measure(SECONDS_TO_MEASURE))
+    state: State | None = measured.found
+    held_back = section("held-back", _in_transaction(_held_back))
+    left_alone = held_back.found.total if held_back.found else 0
+    run = section("run", lambda: progress.look(state, left_alone, SECONDS_A_SECTION, now))
+    resting = section("resting", _in_transaction(ops_page_dao.resting))
+    return Page(
+        now=now,
+        verdict=_verdict(measured, run.found, resting.found or []),
+        run=run,
+        history=section("history", _in_transaction(lambda it: _history(it, settings, now)), SECONDS_HISTORY_IS_KEPT),
+        queues=section("queues", lambda: broker.queue_depths(settings, SECONDS_FOR_THE_BROKER)),
+        workers=section("workers", _in_transaction(lambda it: _workers(it, now))),
+        audit=section("audit", _in_transaction(lambda it: _audit(it, settings))),
+        held_back=held_back,
+        backlog=_of(measured, lambda: _backlog(measured.found)),
+        waiting=_of(measured, lambda: measured.found.waiting),
+        deletions=section("deletions", _in_transaction(lambda it: _deletions(it, settings))),
+        sessions=section("sessions", _in_transaction(lambda it: _sessions(it, settings, now))),
+        stops=section("stops", _in_transaction(_stops)),
+        actions=section("actions", _in_transaction(lambda it: ops_dao.latest_actions(it, ACTIONS_SHOWN))),
+    )
+
+
+def _in_transaction(find: Callable[[Connection], Any]) -> Callable[[], Any]:
+    def found() -> Any:
+        with db.transaction(statement_seconds=SECONDS_A_SECTION, lock_seconds=1, read_only=True) as connection:
+            return find(connection)
+
+    return found
+
+
+def _attempt(name: str, find: Callable[[], Any]) -> Section:
+    try:
+        return Section(find())
+    except BrokerAway as error:
+        log.warning("ops-section-failed", section=name, error=str(error))
+        return Section(
+            failed=f"The broker can't be asked ({error}). Check that it runs, and that CELERY_BROKER_URL names it."
+        )
+    except (DBAPIError, TimeoutError) as error:
+        cause = getattr(error, "orig", None) or error
+        log.warning("ops-section-failed", section=name, error=type(cause).__name__)
+        return Section(failed=_sentence(cause))
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, errors.QueryCanceled):
+        return "The database took too long to answer, so that this was not looked at. It is tried again."
+    if isinstance(error, errors.UndefinedTable):
+        return "A table is missing. Make the tables with: flask db upgrade."
+    if isinstance(error, errors.InsufficientPrivilege):
+        return "The database's role may not read this. Apply the files of deploy/postgres again."
+    return f"The database can't answer just now ({type(error).__name__}). It is tried again."
+
+
+def _of(section: Section, find: Callable[[], Any]) -> Section:
+    return section if section.failed else Section(find())
+
+
+def _verdict(measured: Section, run: Run | None, resting: Sequence[Resting]) -> Section:
+    if measured.failed:
+        return measured
+    judged: Verdict = verdict.judge(measured.found, run, list(resting))
+    return Section(judged)
+
+
+def _history(connection: Connection, settings: Settings, now: datetime) -> charts.History:
+    last = clock.local_date(now, settings.zone)
+    return charts.history(ops_page_dao.nights(connection, last - timedelta(days=charts.NIGHTS - 1)), last)
+
+
+def _held_back(connection: Connection) -> HeldBackLetters:
+    total, needing_person = deferred_dao.count_letters(connection)
+    return HeldBackLetters(
+        total,
+        needing_person,
+        ops_page_dao.held_back_by_reason(connection),
+        deferred_dao.letters(connection, LETTERS_SHOWN),
+        deferred_dao.buckets(connection),
+    )
+
+
+def _backlog(state: State) -> list[overdue.Kept]:
+    return sorted(state.overdue, key=lambda one: (one.more, one.rows), reverse=True)[:SERVICES_SHOWN]
+
+
+def _deletions(connection: Connection, settings: Settings) -> list[Deletions] | None:
+    return ops_page_dao.deletions_in_flight(connection) if settings.accounts_enabled else None
+
+
+def _sessions(connection: Connection, settings: Settings, now: datetime) -> Sessions | None:
+    if not settings.sessions_enabled:
+        return None
+    bounds = (now, anonymous_before(settings, now), COUNT_NO_FURTHER)
+    alive = user_sessions_dao.alive_to_cap(connection, *bounds)
+    return Sessions(*user_sessions_dao.dead_to_cap(connection, *bounds), alive)
+
+
+def _workers(connection: Connection, now: datetime) -> Workers:
+    seen = heartbeats_dao.workers_there(connection, now)
+    return Workers(seen, heartbeats_dao.relays_seen(connection).get(heartbeats_dao.CHAINS))
+
+
+def _audit(connection: Connection, settings: Settings) -> Audits | None:
+    if not settings.letters_have_files:
+        return None
+    return Audits(audit_dao.last_finished(connection), audit_dao.under_way(connection))
+
+
+def _stops(connection: Connection) -> list[Hold]:
+    return [Hold(*row) for row in holds_dao.all_holds(connection)]
