@@ -8,29 +8,34 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from app import clock
+from app.dao import platform_dao
+from app.models.types import LETTER
 
-OVERDUE_OF_SERVICES = text(
-    """
+OVERDUE_OF_SERVICES = """
     SELECT c.service_id, c.created_before, seen.*
     FROM unnest(CAST(:services AS uuid[]), CAST(:cutoffs AS timestamp[])) AS c (service_id, created_before)
     CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE n.key_type <> 'test' AND NOT stays.not_final AND d.notification_id IS NULL),
-               count(*) FILTER (WHERE n.key_type = 'test' AND NOT stays.not_final AND d.notification_id IS NULL),
-               count(*) FILTER (WHERE stays.not_final),
-               count(*) FILTER (WHERE NOT stays.not_final AND d.notification_id IS NOT NULL),
+        SELECT count(*) FILTER (WHERE n.key_type <> 'test' AND it.goes),
+               count(*) FILTER (WHERE n.key_type = 'test' AND it.goes),
+               count(*) FILTER (WHERE it.not_final),
+               count(*) FILTER (WHERE NOT it.not_final AND it.deferred),
+               count(*) FILTER (WHERE NOT it.not_final AND NOT it.deferred AND it.referred_to),
                min(n.created_at)
-        FROM notifications AS n
-        CROSS JOIN LATERAL (
-            SELECT n.notification_type = 'letter'
-                   AND (n.notification_status IS NULL OR n.notification_status = ANY (:not_final)) AS not_final
-        ) AS stays
+        FROM {notifications} AS n
         LEFT JOIN retention.deferred_letters AS d ON d.notification_id = n.id AND d.next_attempt_at > :now
-        WHERE n.service_id = c.service_id AND n.notification_type = :notification_type
+        CROSS JOIN LATERAL (
+            SELECT :is_letter AND (n.notification_status IS NULL
+                                   OR n.notification_status = ANY (CAST(:not_final AS {status}[]))) AS not_final,
+                   d.notification_id IS NOT NULL AS deferred, {referred} AS referred_to
+        ) AS why
+        CROSS JOIN LATERAL (
+            SELECT why.*, NOT (why.not_final OR why.deferred OR why.referred_to) AS goes
+        ) AS it
+        WHERE n.service_id = c.service_id AND n.notification_type = CAST(:notification_type AS {type})
           AND n.created_at < c.created_before
     ) AS seen
     ORDER BY c.service_id
     """
-)
 
 RUNS = text(
     """
@@ -65,6 +70,16 @@ STEPS = text(
     """
 )
 
+FOLDERS = text(
+    """
+    SELECT night, bucket, count(*) AS folders, sum(files) AS files, sum(orphans) AS without_row
+    FROM retention.folder_counts
+    WHERE night >= :since
+    GROUP BY night, bucket
+    ORDER BY night DESC, bucket
+    """
+)
+
 LEFT_IN_CHAINS = text(
     """
     SELECT count(*) FILTER (WHERE state = 'waiting'), count(*) FILTER (WHERE state = 'resting')
@@ -76,7 +91,11 @@ LEFT_IN_CHAINS = text(
 
 @dataclass(frozen=True)
 class ServiceOverdue:
-    """What of a service and type is past its cut-off (aware). `deferred` letters wait for their next attempt."""
+    """What of a service and type is past its cut-off (aware). `deferred` letters wait for their next attempt; the rows
+    that are `referred_to` by those of another table stay with them.
+
+    `on_hold` is what would go but for a hold: the caller knows.
+    """
 
     service_id: UUID
     cutoff: datetime
@@ -84,7 +103,9 @@ class ServiceOverdue:
     test_rows: int
     not_final: int
     deferred: int
+    referred_to: int
     oldest: datetime | None
+    on_hold: int = 0
 
 
 def overdue_of_services(
@@ -95,11 +116,13 @@ def overdue_of_services(
     now: datetime,
 ) -> list[ServiceOverdue]:
     """Exact counts for services, each with its cut-off (aware). Reads every overdue row's index entry."""
+    platform = platform_dao.known(connection)
     values = {
-        "notification_type": notification_type,
+        "notification_type": platform.a_type(notification_type),
+        "is_letter": notification_type == LETTER,
         "services": [service_id for service_id, _ in services],
         "cutoffs": [clock.to_column(cutoff) for _, cutoff in services],
-        "not_final": list(not_final),
+        "not_final": platform.statuses(not_final),
         "now": now,
     }
     return [
@@ -110,9 +133,10 @@ def overdue_of_services(
             row[3],
             row[4],
             row[5],
-            clock.from_column(row[6]) if row[6] else None,
+            row[6],
+            clock.from_column(row[7]) if row[7] else None,
         )
-        for row in connection.execute(OVERDUE_OF_SERVICES, values)
+        for row in connection.execute(platform.clause(OVERDUE_OF_SERVICES), values)
     ]
 
 
@@ -129,6 +153,11 @@ def chains_since(connection: Connection, since: date) -> list[dict[str, object]]
 def steps_since(connection: Connection, since: date) -> list[dict[str, object]]:
     """What the steps of each night and type did, in sums."""
     return [dict(row) for row in connection.execute(STEPS, {"since": since}).mappings()]
+
+
+def folders_since(connection: Connection, since: date) -> list[dict[str, object]]:
+    """Per night and bucket, the letters' folders that were indexed: their files, and those that have no row."""
+    return [dict(row) for row in connection.execute(FOLDERS, {"since": since}).mappings()]
 
 
 def chains_left(connection: Connection, ids: Sequence[int]) -> tuple[int, int]:
