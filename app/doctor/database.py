@@ -1,0 +1,171 @@
+"""The database: its tables and migrations, our role, its time-outs, the indexes that the queries read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.config import Settings
+from app.dao import adoption_sql, doctor_dao, revisions_dao
+from app.dao.doctor_dao import Index
+from app.db import db
+from app.doctor import privileges
+from app.doctor.finding import Finding, error, ok, warning
+from app.retention.readiness import DatabaseNotReady, check_accounts, check_database, check_migrations
+
+TABLES, ROLE, SERVER, INDEXES = "database tables", "database role", "database server", "database indexes"
+LEAST_VERSION = 140_000
+GRANTS = "Apply deploy/postgres/retention_worker.sql, and accounts_worker.sql for accounts, as the tables' owner."
+GRANTS_OF_ADOPTED = "Run the GRANT statements that flask retention adopt prints, as the tables' owner."
+
+
+@dataclass(frozen=True)
+class Needed:
+    """An index that queries read: its first columns, whether it must be unique, and what it may leave out."""
+
+    table: str
+    columns: tuple[str, ...]
+    what_for: str
+    is_unique: bool = False
+    predicate: str | None = None
+    or_else: tuple[str, ...] = ()
+    """First columns of another index that serves, too, if not as well."""
+
+    def is_like(self, index: Index) -> bool:
+        """Whether that one will do; a unique one must have these columns and no others."""
+        columns = index.columns if self.is_unique else index.columns[: len(self.columns)]
+        is_whole = index.predicate in (None, self.predicate)
+        return columns == self.columns and is_whole and (index.is_unique or not self.is_unique)
+
+    def is_served_by(self, index: Index) -> bool:
+        """Whether that one serves, if not as well."""
+        begins = index.columns[: len(self.or_else)] == self.or_else
+        return bool(self.or_else) and begins and index.predicate is None
+
+    @property
+    def made_by(self) -> str:
+        """The statement that makes it, without harm to live traffic."""
+        return adoption_sql.create_index_like(self.table, self.columns, self.is_unique, self.predicate)
+
+
+NIGHTLY = (
+    Needed(
+        "notifications",
+        ("service_id", "notification_type", "created_at"),
+        "choosing what is overdue",
+        or_else=("service_id", "created_at"),
+    ),
+    Needed("notifications", ("id",), "deleting what was moved", is_unique=True),
+    Needed("notifications", ("reference",), "seeing that two letters share a file"),
+    Needed("notification_history", ("id",), "keeping the newer of two versions", is_unique=True),
+)
+OF_SESSIONS = (
+    Needed("user_sessions", ("expires_at",), "finding expired sessions"),
+    Needed("user_sessions", ("created_at",), "finding old anonymous sessions", predicate="(user_id IS NULL)"),
+)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Everything about the database that can be asked without changing it."""
+    yield from tables(settings)
+    yield from role(settings)
+    yield from server(settings)
+    yield from indexes(settings)
+
+
+def tables(settings: Settings) -> Iterator[Finding]:
+    """Whether they are there, at the newest migration, and fit together."""
+    said = False
+    for check in (check_database, check_migrations, lambda: check_accounts(settings)):
+        try:
+            check()
+        except DatabaseNotReady as problem:
+            said = True
+            sentence, _, mend = str(problem).partition(". ")
+            yield error(TABLES, f"{sentence}.", mend or "flask db upgrade")
+    if not said:
+        yield ok(TABLES, "All tables are there, at the newest migration.")
+
+
+def role(settings: Settings) -> Iterator[Finding]:
+    """Whether it may do what it must, and no more."""
+    with db.transaction(read_only=True) as connection:
+        adopted = revisions_dao.is_adopted(connection)
+        is_needed = privileges.pairs(privileges.nightly(adopted=adopted))
+        is_needed += privileges.pairs(privileges.OF_ACCOUNTS) if settings.accounts_enabled else []
+        ours = doctor_dao.role(connection)
+        lacking = doctor_dao.lacking(connection, is_needed)
+        too_much = doctor_dao.held(connection, privileges.pairs(privileges.TOO_MUCH))
+    grants = GRANTS_OF_ADOPTED if adopted else GRANTS
+    if ours.is_superuser:
+        yield error(
+            ROLE,
+            "The pipeline is connected as a superuser: a mistake, or a stolen password, could do anything.",
+            f"Make a login of its own and use it in DATABASE_URL. {grants}",
+        )
+        return
+    if lacking:
+        yield error(ROLE, f"The database's role lacks {', '.join(lacking)}.", grants)
+    if ours.has_attributes:
+        yield warning(
+            ROLE,
+            "The database's role may create roles or databases, replicate, or pass over row security.",
+            "ALTER ROLE … NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS;",
+        )
+    if too_much:
+        yield warning(
+            ROLE,
+            f"The database's role may do what it never needs: {', '.join(too_much)}.",
+            "Use a login that is a member of the roles in deploy/postgres and of nothing else.",
+        )
+    if not ours.reads_statistics:
+        yield warning(
+            ROLE,
+            "The database's role can't see others' waiting queries and replicas' lag, so that it never yields to them.",
+            "GRANT pg_read_all_stats TO retention_worker;",
+        )
+    if not (lacking or ours.has_attributes or too_much or not ours.reads_statistics):
+        yield ok(ROLE, "The database's role may do what it needs, and no more.")
+
+
+def server(settings: Settings) -> Iterator[Finding]:
+    """Whether the server takes our work, for as long as a step may last."""
+    with db.transaction(read_only=True) as connection:
+        found = doctor_dao.server(connection)
+    problems = []
+    if found.version < LEAST_VERSION:
+        problems.append(error(SERVER, "PostgreSQL is older than 14.", "Upgrade it."))
+    if found.is_replica or found.is_read_only:
+        problems.append(
+            error(SERVER, "The database takes no changes: it is a replica, or read-only.", "Name the primary.")
+        )
+    if found.is_careless:
+        problems.append(
+            warning(SERVER, "fsync is off: a crash of the server loses what was committed.", "Set fsync = on.")
+        )
+    if 0 < found.transaction_timeout_seconds < settings.lease_seconds:
+        problems.append(
+            error(
+                SERVER,
+                f"transaction_timeout is {found.transaction_timeout_seconds:g} s, less than a step may take.",
+                f"Set it above {settings.lease_seconds:g} s for this role, or make STEP_BUDGET_SECONDS smaller.",
+            )
+        )
+    yield from problems or [ok(SERVER, "The server takes changes, and its time-outs leave steps their time.")]
+
+
+def indexes(settings: Settings) -> Iterator[Finding]:
+    """Whether each query finds the index that it reads, whatever the index is called."""
+    missing = False
+    with db.transaction(read_only=True) as connection:
+        for needed in (*NIGHTLY, *(OF_SESSIONS if settings.sessions_enabled else ())):
+            there_are = doctor_dao.indexes(connection, needed.table)
+            if any(needed.is_like(index) for index in there_are):
+                continue
+            missing = True
+            lacks = f"{needed.table} has no valid index on ({', '.join(needed.columns)}), for {needed.what_for}"
+            if any(needed.is_served_by(index) for index in there_are):
+                serves = f"the one on ({', '.join(needed.or_else)}) serves, and reads rows that are passed over."
+                yield warning(INDEXES, f"{lacks}: {serves}", needed.made_by)
+            else:
+                yield error(INDEXES, f"{lacks}: each step would read the whole table.", needed.made_by)
+    if not missing:
+        yield ok(INDEXES, "Every index that the queries read is there.")

@@ -1,0 +1,40 @@
+"""What the doctor found: how bad it is, what it is, and how to mend it."""
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+
+class Level(Enum):
+    """How bad it is: `error` means that something does not work, or goes wrong unseen."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `mend` is empty where there is nothing to do."""
+
+    check: str
+    level: Level
+    says: str
+    mend: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return asdict(self) | {"level": self.level.value}
+
+
+def ok(check: str, says: str) -> Finding:
+    """All is well."""
+    return Finding(check, Level.OK, says)
+
+
+def warning(check: str, says: str, mend: str) -> Finding:
+    """It works, and might not be meant like this."""
+    return Finding(check, Level.WARNING, says, mend)
+
+
+def error(check: str, says: str, mend: str) -> Finding:
+    """It does not work, or it will harm."""
+    return Finding(check, Level.ERROR, says, mend)

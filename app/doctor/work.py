@@ -1,0 +1,141 @@
+"""What does the work: the broker, beat, the workers, and who sends emails."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from app import broker, clock
+from app.broker import BrokerAway
+from app.config import Settings
+from app.dao import heartbeats_dao
+from app.db import db
+from app.doctor.finding import Finding, error, ok, warning
+
+BROKER, BEAT, EMAIL = "broker", "beat and workers", "email sender"
+SECONDS_TO_ANSWER = 3
+NOT_SEEN_AFTER_INTERVALS = 3
+LATE_BY = timedelta(minutes=1)
+
+
+def broker_answers(settings: Settings) -> Iterator[Finding]:
+    """Whether the broker answers, and keeps messages as it must."""
+    try:
+        depths = broker.queue_depths(settings, SECONDS_TO_ANSWER)
+    except BrokerAway as away:
+        yield error(BROKER, f"The broker does not answer ({away}).", "Check CELERY_BROKER_URL, and that it runs.")
+        return
+    found: list[Finding] = []
+    if broker.kind(settings) == "redis":
+        found = [*_redis(settings)]
+    elif broker.kind(settings) == "sqs":
+        found = [*_sqs(settings)]
+    yield from found or [ok(BROKER, f"It answers; {sum(depths.values())} messages wait.")]
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    import redis  # with it comes OpenTelemetry, which a process need not hold because it could be examined
+
+    with redis.Redis.from_url(
+        settings.celery_broker_url, socket_timeout=SECONDS_TO_ANSWER, decode_responses=True
+    ) as client:
+        try:
+            policy: Any = client.config_get("maxmemory-policy")
+            kept: Any = client.config_get("appendonly") | client.config_get("save")
+        except redis.RedisError:
+            return  # a managed one that does not say
+    if policy.get("maxmemory-policy") != "noeviction":
+        yield error(
+            BROKER,
+            f"maxmemory-policy is {policy.get('maxmemory-policy')}: when memory is short, messages are thrown away.",
+            "Set maxmemory-policy to noeviction.",
+        )
+    if kept.get("appendonly") != "yes" and not kept.get("save"):
+        yield warning(
+            BROKER,
+            "The broker keeps nothing on disk: a restart loses its messages, until the dispatcher sends them again.",
+            "Set appendonly to yes.",
+        )
+
+
+def _sqs(settings: Settings) -> Iterator[Finding]:
+    client = boto3.Session(region_name=settings.aws_region).client("sqs", config=_quick())
+    for queue in settings.queues:
+        try:
+            url = client.get_queue_url(QueueName=queue)["QueueUrl"]
+            got = client.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
+        except (ClientError, BotoCoreError) as problem:
+            yield warning(BROKER, f"The queue {queue} can't be asked ({_code(problem)}).", "Allow sqs:GetQueue*.")
+            continue
+        seconds = int(got["Attributes"]["VisibilityTimeout"])
+        if seconds <= settings.task_time_limit_seconds:
+            yield error(
+                BROKER,
+                f"The queue {queue} hands a message out again after {seconds} s, while its task may still run.",
+                f"Set its visibility time-out to {settings.visibility_timeout_seconds} s.",
+            )
+
+
+def beat_and_workers(settings: Settings) -> Iterator[Finding]:
+    """Whether the dispatcher was seen, which takes beat, the broker and a worker; and how many workers there are."""
+    with db.transaction(read_only=True) as connection:
+        seen = heartbeats_dao.relays_seen(connection)
+        workers = len(heartbeats_dao.workers_there(connection, clock.now()))
+    wanted = [heartbeats_dao.CHAINS, *([heartbeats_dao.ACCOUNTS] if settings.accounts_enabled else [])]
+    silent = [name for name in wanted if _is_silent(settings, seen.get(name))]
+    if silent:
+        yield error(
+            BEAT,
+            f"The relay of {' and '.join(silent)} was not seen lately: nothing that is due is started.",
+            "See that one beat runs, and workers on every queue.",
+        )
+    if not workers:
+        yield error(BEAT, "No worker was seen within the last minute.", "Start workers.")
+    if not silent and workers:
+        yield ok(BEAT, f"Beat's relays ran lately, and {workers} workers are there.")
+
+
+def _is_silent(settings: Settings, seen_at: datetime | None) -> bool:
+    patience = timedelta(seconds=NOT_SEEN_AFTER_INTERVALS * settings.dispatch_every_seconds) + LATE_BY
+    return seen_at is None or clock.now() - seen_at > patience
+
+
+def email_sender(settings: Settings) -> Iterator[Finding]:
+    """Whether SES has verified the sender's address, or its domain."""
+    if not settings.accounts_enabled:
+        return
+    session = boto3.Session(region_name=settings.aws_region)
+    client = session.client("sesv2", endpoint_url=settings.aws_endpoint_url_sesv2, config=_quick())
+    refused = []
+    for identity in (settings.email_sender, settings.email_sender.rpartition("@")[2]):
+        try:
+            if client.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"):
+                yield ok(EMAIL, f"SES has verified {identity}.")
+                return
+        except (ClientError, BotoCoreError) as problem:
+            refused.append(_code(problem))
+    if set(refused) <= {"NotFoundException"}:
+        yield error(
+            EMAIL,
+            f"SES has not verified {settings.email_sender}, and refuses every email.",
+            "Verify it or its domain.",
+        )
+    else:
+        yield warning(
+            EMAIL,
+            f"SES does not say whether {settings.email_sender} is verified ({refused[0]}).",
+            "Run this once with credentials that have ses:GetEmailIdentity.",
+        )
+
+
+def _quick() -> Config:
+    return Config(connect_timeout=SECONDS_TO_ANSWER, read_timeout=SECONDS_TO_ANSWER, retries={"total_max_attempts": 1})
+
+
+def _code(problem: ClientError | BotoCoreError) -> str:
+    if isinstance(problem, ClientError):
+        return str(problem.response.get("Error", {}).get("Code") or "Unknown")
+    return type(problem).__name__
