@@ -1,6 +1,7 @@
 """Structured logs: one event a line, ids and counts only, never a value of a notification's row."""
 
 import logging
+from datetime import date
 
 import structlog
 
@@ -17,7 +18,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.CallsiteParameterAdder([structlog.processors.CallsiteParameter.PROCESS]),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(default=_as_text)
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=False)
     )
@@ -44,3 +45,8 @@ def configure(settings: Settings) -> None:
     logging.captureWarnings(True)
     logging.getLogger("botocore").setLevel("WARNING")
     logging.getLogger("kombu").setLevel("WARNING")
+
+
+def _as_text(value: object) -> str:
+    """What JSON has no form of its own for: times in ISO 8601, all else as it is written for programmers."""
+    return value.isoformat() if isinstance(value, date) else repr(value)
