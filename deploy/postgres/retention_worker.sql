@@ -13,7 +13,7 @@
 --
 -- Migrations (`flask db upgrade`) are not among its work: they run as the owner of the tables.
 -- Nor is anything that the rest of the platform does: this role can't insert a notification, change one's recipient
--- or content, or empty a table.
+-- or content, or empty a table of the platform's.
 
 DO $$
 BEGIN
@@ -49,16 +49,34 @@ GRANT UPDATE ON notification_history TO retention_worker;
 
 GRANT USAGE ON SCHEMA retention TO retention_worker;
 
-GRANT SELECT, INSERT ON retention.runs TO retention_worker;
-GRANT SELECT, INSERT, UPDATE ON retention.run_types TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.runs TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.run_types TO retention_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.chains TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.steps TO retention_worker;
+-- To fold what steps did into the totals that metrics are told from.
+GRANT UPDATE (counted) ON retention.steps TO retention_worker;
+GRANT SELECT, DELETE ON retention.session_batches TO retention_worker;
+GRANT SELECT, INSERT, UPDATE ON retention.totals TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.heartbeats TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.letter_looks TO retention_worker;
-GRANT SELECT, INSERT ON retention.accepted_missing TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.accepted_missing TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.intents TO retention_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.deferred_letters TO retention_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.deferred_buckets TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.holds TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.folder_counts TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.ops_actions TO retention_worker;
+-- The night's index of letter folders is emptied, both tables at once, when the night is over.
+GRANT SELECT, INSERT, UPDATE, TRUNCATE ON retention.indexed_folders TO retention_worker;
+GRANT SELECT, INSERT, DELETE, TRUNCATE ON retention.indexed_files TO retention_worker;
+-- Audits of the letter buckets. The list of letters that were seen is emptied when an audit begins and ends.
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.audits TO retention_worker;
+GRANT SELECT, INSERT ON retention.audit_findings TO retention_worker;
+GRANT SELECT, INSERT, UPDATE ON retention.audit_deletions TO retention_worker;
+GRANT SELECT, INSERT, TRUNCATE ON retention.audited_letters TO retention_worker;
+
+-- To say whether the migrations are at their newest.
+GRANT SELECT ON alembic_version TO retention_worker;
 
 -- Optional -------------------------------------------------------------------------------------------------------
 -- To see that live queries wait for locks and that replicas lag. Without it other roles' rows of pg_stat_activity
