@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from app.celery import SOFT_SHUTDOWN_IN_STEP_BUDGETS, nightly_tasks
 from app.local.processes import Child
 from app.retention import operations
-from tests.acceptance.brokers import NAMES, WorkersOn, broker, has_received
+from tests.acceptance.brokers import WorkersOn, has_received
 from tests.acceptance.test_workers import assert_each_moved_once, emails, slow_steps
 from tests.acceptance.workers import (
     ROWS_PER_STEP,
@@ -28,6 +28,7 @@ from tests.acceptance.workers import (
     is_in_the_middle_of_a_step,
     slow_down,
 )
+from tests.brokers import NAMES, broker
 from tests.factories import (
     chains,
     create_letter,
@@ -113,7 +114,7 @@ def test_a_night_goes_to_its_end(connection, s3, environment, workers):
     kept = {create_letter(connection, s3, service, days_ago(1))}
     worker = workers.start()
     workers.send(nightly_tasks.delete_notifications_older_than_retention)
-    eventually(lambda: have_ended(connection) and len(chains(connection)) == 6)
+    eventually(lambda: have_ended(connection) and len(chains(connection)) == 5)
     assert (live(connection), history(connection)) == (kept, rows)
     assert len(keys(s3, *(name for of, name in environment.items() if of.startswith("S3_BUCKET_")))) == 1
     assert (sum(step["moved"] for step in steps(connection)), worker.running) == (len(rows), True)
