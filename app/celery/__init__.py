@@ -11,19 +11,18 @@ from typing import Any, NoReturn
 import structlog
 from celery import Celery, Task, signals
 from celery.exceptions import Ignore
-from celery.schedules import crontab
 from flask import Flask, current_app, has_app_context
 from kombu import Exchange, Queue
 from sqlalchemy.exc import OperationalError
 
 from app import config, create_app, logs
+from app.celery import presence, schedule  # noqa: F401 - presence listens to signals
 from app.errors import BadArgument
-from app.retention.readiness import DatabaseNotReady, check_database
+from app.observability import error_reports, tracing
+from app.retention.readiness import DatabaseNotReady, check_accounts, check_database
 
 log = structlog.get_logger(__name__)
 
-DISPATCH_EXPIRES_AFTER_INTERVALS = 0.9
-"""A dispatch that has not begun after this share of its interval is dropped: the next one does its work."""
 SQS_POLLING = {"wait_time_seconds": 2, "polling_interval": 0.2}
 """A message that a worker gives back stays hidden for the first, 10 s as shipped."""
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 20}
@@ -79,6 +78,13 @@ def _forget_the_parents_app(**_: Any) -> None:
     ContextTask._flask_app = None
 
 
+@signals.worker_process_shutdown.connect
+def _send_what_waits(**_: Any) -> None:
+    """A pool's process ends without Python's own farewell, in which this would be done."""
+    tracing.flush()
+    error_reports.flush()
+
+
 @signals.worker_init.connect
 def _refuse_a_database_that_does_not_fit(**_: Any) -> None:
     """Ends the worker with a sentence. One that can't be reached may come back: the worker starts and waits."""
@@ -86,6 +92,7 @@ def _refuse_a_database_that_does_not_fit(**_: Any) -> None:
     try:
         with app.app_context():
             check_database()
+            check_accounts(app.extensions["settings"])
     except DatabaseNotReady as error:
         raise SystemExit(f"Error: {error}") from None  # celery logs any other exception here, and starts
     except OperationalError as error:
@@ -121,31 +128,15 @@ def configuration(settings: config.Settings) -> dict[str, Any]:
         "worker_enable_soft_shutdown_on_idle": False,
         "accept_content": ["json"],
         "task_serializer": "json",
-        "task_queues": [_queue(name, settings) for name in (settings.queue_nightly, settings.queue_periodic)],
+        "task_queues": [_queue(name, settings) for name in settings.queues],
         "task_default_queue": settings.queue_nightly,
         "task_create_missing_queues": False,
         # On SQS each worker would make a queue for it, which nobody removes.
         "worker_enable_remote_control": _broker(settings) != "sqs",
-        "task_routes": {"dispatch-retention": {"queue": settings.queue_periodic}},
+        "task_routes": schedule.routes(settings),
         "timezone": settings.retention_timezone,
         "enable_utc": True,
-        "beat_schedule": {
-            "nightly": {
-                "task": "delete-notifications-older-than-retention",
-                "schedule": crontab(
-                    hour=settings.retention_nightly_at.hour, minute=settings.retention_nightly_at.minute
-                ),
-                "options": {"queue": settings.queue_nightly},
-            },
-            "dispatcher": {
-                "task": "dispatch-retention",
-                "schedule": settings.dispatch_every_seconds,
-                "options": {
-                    "queue": settings.queue_periodic,
-                    "expires": settings.dispatch_every_seconds * DISPATCH_EXPIRES_AFTER_INTERVALS,
-                },
-            },
-        },
+        "beat_schedule": schedule.beat(settings),
     }
 
 
@@ -159,8 +150,9 @@ def _transport(settings: config.Settings) -> dict[str, Any]:
     """What the broker needs so that no message is lost, and a dead worker's comes back soon; docs/brokers.md."""
     visible: dict[str, Any] = {"visibility_timeout": settings.visibility_timeout_seconds}
     by_broker: dict[str, dict[str, Any]] = {
-        # As shipped, a killed worker's task is looked for every 100 s only.
-        "redis": visible | {"unacked_restore_interval": 2, "unacked_restore_throttle": 1},
+        # As shipped, a killed worker's task is looked for every 100 s only, and not for 300 s after a worker was
+        # killed while it looked, since it still has the lock for it.
+        "redis": visible | {"unacked_restore_interval": 2, "unacked_restore_throttle": 1, "unacked_mutex_expire": 10},
         "amqp": {"confirm_publish": True},
         # Its address and credentials are boto3's to find (AWS_ENDPOINT_URL_SQS, a role); a host in the URL means TLS.
         "sqs": visible | {"region": settings.aws_region, "is_secure": True, **SQS_POLLING},
@@ -174,6 +166,6 @@ def _queue(name: str, settings: config.Settings) -> Queue:
     return Queue(name, Exchange(name, type="direct"), routing_key=name, queue_arguments=arguments)
 
 
-celery = Celery("app", task_cls=ContextTask, include=["app.celery.nightly_tasks"])
+celery = Celery("app", task_cls=ContextTask, include=schedule.TASK_MODULES)
 # Read when first used, so that importing this module needs no environment.
 celery.add_defaults(lambda: configuration(settings()))

@@ -14,25 +14,40 @@ from kombu.exceptions import OperationalError
 
 from app.celery import celery
 from app.dao.chains_dao import TEST, Wake
+from app.dao.heartbeats_dao import CHAINS
 from app.models.types import EMAIL, LETTER, SMS
 from app.retention import (
     chains,
     delete_test_notifications,
+    heartbeat,
     move_notifications_to_notification_history,
     nightly,
 )
-from app.retention.arguments import checked_cutoff, checked_id, checked_night, checked_number, checked_type
+from app.retention.arguments import (
+    checked_cutoff,
+    checked_flag,
+    checked_id,
+    checked_night,
+    checked_number,
+    checked_type,
+)
 from app.retention.tools import tools
 
 log = structlog.get_logger(__name__)
 
 
 @celery.task(name="delete-notifications-older-than-retention")
-def delete_notifications_older_than_retention(night: str | date | None = None) -> None:
-    """Start a night: one task per type. `night` is a local date, tonight's by default."""
-    started = nightly.start_run(checked_night(night, tools().settings))
-    for task in BY_TYPE.values():
-        _send(task, kwargs={"night": started.isoformat()})
+def delete_notifications_older_than_retention(night: str | date | None = None, once: bool = False) -> None:
+    """Start a night: one task per type. `night` is a local date, tonight's by default.
+
+    Beat sends it with `once`: a second beat's message, or a repeated one, finds the night begun and does nothing.
+    """
+    started = nightly.start_run(checked_night(night, tools().settings), once=checked_flag("once", once))
+    if started is None:
+        log.info("night-had-begun")
+        return
+    for notification_type in tools().notification_types:
+        _send(BY_TYPE[notification_type], kwargs={"night": started.isoformat()})
 
 
 @celery.task(name="delete-email-notifications")
@@ -111,6 +126,16 @@ def dispatch_retention() -> None:
     for night, notification_type in types:
         _send(BY_TYPE[notification_type], kwargs={"night": night.isoformat()})
     send_wakes(wakes)
+    heartbeat.relay_ran(CHAINS)
+    heartbeat.fold()
+
+
+@celery.task(name="catch-up-missed-night")
+def catch_up_missed_night() -> None:
+    """Start the last night if it was missed. Two beats, or a night that starts meanwhile, do no harm."""
+    if night := nightly.missed_night():
+        log.warning("night-was-missed", night=night.isoformat())
+        delete_notifications_older_than_retention(night, once=True)
 
 
 def send_wakes(wakes: Iterable[Wake]) -> None:
@@ -137,7 +162,9 @@ def _step(
         send_wakes(chains.run_step(checked_number("chain", chain), checked_number("step", step), task.request.id))
         return
     before = checked_cutoff(cutoff, tools().settings, force=force)
-    send_wakes(chains.adopt(checked_type(notification_type), checked_id(service_id), before))
+    send_wakes(
+        chains.adopt(checked_type(notification_type, tools().notification_types), checked_id(service_id), before)
+    )
 
 
 def _send(task: Any, **message: Any) -> None:

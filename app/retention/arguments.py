@@ -1,6 +1,6 @@
 """Arguments from outside, checked: what makes no sense is refused with a sentence, and nothing is changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from uuid import UUID
 
@@ -8,6 +8,7 @@ from app import clock
 from app.config import Settings
 from app.errors import BadArgument
 from app.models.types import NOTIFICATION_TYPES
+from app.retention import cutoffs
 
 LARGEST_BIGINT = 2**63 - 1
 
@@ -16,18 +17,16 @@ class CutoffInFuture(BadArgument):
     """The cut-off is after the start of today's local date, so that it would reach rows that are still in use."""
 
 
-def checked_type(notification_type: str) -> str:
-    """The notification type. Raises BadArgument."""
-    if notification_type not in NOTIFICATION_TYPES:
-        raise BadArgument(
-            f"{{}} is not a notification type; it is one of {', '.join(NOTIFICATION_TYPES)}", notification_type
-        )
+def checked_type(notification_type: str, known: Sequence[str] = NOTIFICATION_TYPES) -> str:
+    """The notification type, one of those that are known. Raises BadArgument."""
+    if notification_type not in known:
+        raise BadArgument(f"{{}} is not a notification type; it is one of {', '.join(known)}", notification_type)
     return notification_type
 
 
-def checked_types(notification_types: Iterable[str]) -> list[str]:
-    """The notification types. Raises BadArgument."""
-    return [checked_type(notification_type) for notification_type in notification_types]
+def checked_types(notification_types: Iterable[str], known: Sequence[str] = NOTIFICATION_TYPES) -> list[str]:
+    """The notification types, of those that are known. Raises BadArgument."""
+    return [checked_type(notification_type, known) for notification_type in notification_types]
 
 
 def checked_id(service_id: UUID | str) -> UUID:
@@ -58,7 +57,7 @@ def checked_cutoff(value: datetime | str, settings: Settings, *, force: bool) ->
     """The cut-off, aware, in UTC. Raises BadArgument, and CutoffInFuture unless forced."""
     cutoff = clock.as_utc(value)
     tonight = clock.local_date(clock.now(), settings.zone)
-    if cutoff > clock.first_instant(tonight, settings.zone) and not force:
+    if cutoff > latest_cutoff(tonight, settings) and not force:
         raise CutoffInFuture(
             f"{cutoff.isoformat()} is after the start of today ({tonight} in {settings.retention_timezone}). "
             "No retention reaches that far; force it (--force, force=True) if it is meant."
@@ -66,8 +65,20 @@ def checked_cutoff(value: datetime | str, settings: Settings, *, force: bool) ->
     return cutoff
 
 
+def latest_cutoff(tonight: date, settings: Settings) -> datetime:
+    """The start of today (aware), or the cut-off of the shortest retention, where UTC's date ends after that."""
+    return max(clock.first_instant(tonight, settings.zone), cutoffs.cutoff(tonight, 1, settings))
+
+
 def checked_number(name: str, value: object) -> int:
     """A chain's id or a step's number. Raises BadArgument."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_BIGINT:
         raise BadArgument(f"{{}} is not a {name}; it must be a whole number", value)
+    return value
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """Yes or no. Raises BadArgument."""
+    if not isinstance(value, bool):
+        raise BadArgument(f"{{}} is not a value of {name}; it must be true or false", value)
     return value

@@ -1,4 +1,4 @@
-"""Emails and text messages. No files: lock, copy to history, delete, and the counts must agree."""
+"""Emails, text messages, and letters that have no files: lock, copy to history, delete, and the counts must agree."""
 
 from sqlalchemy import Connection
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from app.retention.report import StepReport
+from app.retention.report import INDEX_AWAITED, INDEXING, StepReport
 
 What = Literal["again", "look-again", "later", "rest", "end"]
 
@@ -11,18 +11,19 @@ What = Literal["again", "look-again", "later", "rest", "end"]
 @dataclass(frozen=True)
 class Next:
     """`again`: the same task at once. `look-again`: once more, from the slice's own lower bound. `later`: the
-    chain's row gets a due time, backing off. `rest`: until someone lifts the reason. `end`: the chain is done.
+    chain's row gets a due time, backing off. `rest`: until someone lifts the reason. `end`: the chain is done; the
+    last of the real ones starts the test chain if there is something for it.
     """
 
     what: What
     reason: str | None = None
-    starts_test_chain: bool = False
+    may_start_test_chain: bool = False
 
 
 def what_comes_next(stage: str, report: StepReport, *, moving_bound: bool) -> Next:
     """Decide from the chain's stage and the step's report.
 
-    `moving_bound` says that the step did not look at the whole slice, but from where the last one stopped.
+    `moving_bound` says that the step did not choose from the whole slice, but from where the last one stopped.
     """
     if report.resting:
         return Next("rest", report.resting)
@@ -30,19 +31,26 @@ def what_comes_next(stage: str, report: StepReport, *, moving_bound: bool) -> Ne
         return Next("end", "retention-refused")
     if report.missing_files:
         return Next("rest", "missing-files")
+    if report.stopped == INDEXING or report.deferred_alone:
+        return Next("again")
     if report.stopped:
         return Next("later", report.stopped)
+    if report.eligible_left is False:
+        return Next("end", may_start_test_chain=stage == "real")
     if report.removed or report.deferred or report.broken:
         return Next("again")
-    if moving_bound:
-        return Next("look-again")
-    if report.eligible_left:
-        return Next("later", "locked")
-    return Next("end", starts_test_chain=stage == "real")
+    return Next("look-again") if moving_bound else Next("later", "locked")
 
 
 def next_batch_rows(report: StepReport, rows: int, most: int) -> int:
-    """The next batch size: half after S3 or the budget stopped the step, else a quarter more, up to the setting."""
+    """The next batch size: half after S3 or the budget stopped the step, else a quarter more, up to the setting.
+
+    An eighth when S3 stopped it before anything went: if a single file is to blame, the search for it is short.
+    """
+    if report.stopped in (INDEXING, INDEX_AWAITED):
+        return rows
+    if report.stopped and not report.removed:
+        return max(1, rows // 8)
     if report.stopped or report.past_budget:
         return max(1, rows // 2)
     return min(most, rows + max(1, rows // 4))

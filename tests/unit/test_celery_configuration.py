@@ -9,7 +9,7 @@ import pytest
 from celery.schedules import crontab
 
 from app import config
-from app.celery import configuration
+from app.celery import configuration, schedule
 from app.local.product import ROOT
 
 SETTINGS = {
@@ -21,7 +21,7 @@ SETTINGS = {
     "S3_BUCKET_LETTERS_SCAN": "letters-scan",
 }
 
-# Python name in app.celery.nightly_tasks, and Celery name.
+# Python name in its module, and Celery name.
 NAMES = {
     "delete_notifications_older_than_retention": "delete-notifications-older-than-retention",
     "delete_email_notifications_older_than_retention": "delete-email-notifications",
@@ -30,15 +30,27 @@ NAMES = {
     "delete_notifications_for_service_and_type": "delete-notifications-for-service-and-type",
     "delete_test_notifications_for_service_and_type": "delete-test-notifications-for-service-and-type",
     "dispatch_retention": "dispatch-retention",
+    "catch_up_missed_night": "catch-up-missed-night",
+    "delete_user_account": "delete-user-account",
+    "relay_user_deletions": "relay-user-deletions",
+    "cleanup_user_sessions": "cleanup-user-sessions",
+    "warn_inactive_users": "warn-inactive-users",
+    "mark_inactive_users": "mark-inactive-users",
+    "mark_never_completed_accounts": "mark-never-completed-accounts",
+    "export_user_data": "export-user-data",
+    "relay_user_exports": "relay-user-exports",
+    "remove_expired_exports": "remove-expired-exports",
+    "audit_letter_files": "audit-letter-files",
+    "purge_account_records": "purge-account-records",
 }
 
 # In a process of its own: tasks are bound to their configuration once, when they are first looked at.
 DESCRIBE = """
 import json
-from app.celery import celery, nightly_tasks
+from importlib import import_module
+from app.celery import celery, schedule
 found = {}
-for name in vars(nightly_tasks):
-    task = getattr(nightly_tasks, name)
+for name, task in [pair for module in schedule.TASK_MODULES for pair in vars(import_module(module)).items()]:
     if hasattr(task, "apply_async") and task.app is celery:
         found[name] = {
             "name": task.name,
@@ -86,14 +98,44 @@ def test_every_task_is_acknowledged_late_given_back_when_its_worker_is_lost_and_
 
 def test_nightly_work_shares_its_queue_with_nothing_else(described):
     queues = {task["name"]: task["queue"] for task in described["tasks"].values()}
-    assert queues.pop("dispatch-retention") == "retention-periodic"
-    assert set(queues.values()) == {"retention-nightly"}
+    assert {queues.pop("dispatch-retention"), queues.pop("catch-up-missed-night")} == {"retention-periodic"}
+    of_accounts = {name for name, queue in queues.items() if queue == "retention-accounts"}
+    assert of_accounts == {
+        *schedule.DELETIONS,
+        *schedule.SWEEPS,
+        *schedule.EXPORTS,
+        "cleanup-user-sessions",
+        "audit-letter-files",
+    }
+    assert {queue for name, queue in queues.items() if name not in of_accounts} == {"retention-nightly"}
+
+
+def test_the_sweeps_over_users_run_daily_and_a_message_that_is_a_day_late_is_dropped():
+    made = configured(QUEUE_ACCOUNTS="a")
+    for name in schedule.SWEEPS:
+        entry = made["beat_schedule"][name]
+        assert (entry["task"], entry["schedule"]) == (name, crontab(hour=3, minute=0))
+        assert entry["options"]["queue"] == "a"
+        assert 12 * 3600 < entry["options"]["expires"] < 24 * 3600
+
+
+@pytest.mark.parametrize(("every", "is_sent"), [("7", True), ("0", False)])
+def test_whether_an_audit_is_due_is_looked_at_every_day_unless_there_are_none(every, is_sent):
+    looking = configured(AUDIT_EVERY_DAYS=every)["beat_schedule"].get("audit")
+    assert (looking is not None) == is_sent
+    if looking:
+        assert (looking["task"], looking["schedule"]) == ("audit-letter-files", crontab(hour=10, minute=17))
+        assert looking["options"]["queue"] == "retention-accounts"
+
+
+def test_without_accounts_nothing_is_sent_for_them():
+    assert not set(schedule.SWEEPS) & set(configured(ACCOUNTS_ENABLED="false")["beat_schedule"])
 
 
 def test_queues_are_named_by_settings_and_no_other_is_made_by_a_typing_error():
-    made = configured(QUEUE_NIGHTLY="n", QUEUE_PERIODIC="p")
+    made = configured(QUEUE_NIGHTLY="n", QUEUE_PERIODIC="p", QUEUE_ACCOUNTS="a")
     bound = [(queue.name, queue.exchange.name, queue.routing_key) for queue in made["task_queues"]]
-    assert bound == [("n", "n", "n"), ("p", "p", "p")]
+    assert bound == [("n", "n", "n"), ("p", "p", "p"), ("a", "a", "a")]
     assert (made["task_default_queue"], made["task_create_missing_queues"]) == ("n", False)
     assert made["beat_schedule"]["dispatcher"]["options"]["queue"] == "p"
     assert made["beat_schedule"]["nightly"]["options"]["queue"] == "n"
@@ -113,9 +155,43 @@ def test_the_night_starts_at_its_local_time_and_the_dispatcher_looks_every_minut
     night, dispatcher = made["beat_schedule"]["nightly"], made["beat_schedule"]["dispatcher"]
     assert night["task"] == "delete-notifications-older-than-retention"
     assert night["schedule"] == crontab(hour=hour, minute=minute)
+    assert night["kwargs"] == {"once": True}, "of two beats one begins it"
     assert (made["timezone"], made["enable_utc"]) == (zone, True)
     assert (dispatcher["task"], dispatcher["schedule"]) == ("dispatch-retention", 60)
     assert dispatcher["options"]["expires"] < 60
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_sessions_are_cleaned_every_hour_unless_that_is_switched_off(enabled):
+    cleaning = configured(SESSIONS_ENABLED=str(enabled))["beat_schedule"].get("sessions")
+    if not enabled:
+        assert cleaning is None
+        return
+    assert (cleaning["task"], cleaning["schedule"]) == ("cleanup-user-sessions", crontab(minute=13))
+    assert cleaning["options"]["expires"] < 3600
+    assert cleaning["options"]["queue"] == "retention-accounts"
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "minute"),
+    [("expired-exports", "remove-expired-exports", 33), ("account-records", "purge-account-records", 53)],
+)
+def test_what_is_hourly_for_accounts_goes_by_the_clock_and_not_since_beat_started(name, task, minute):
+    entry = configured(QUEUE_ACCOUNTS="a")["beat_schedule"][name]
+    assert (entry["task"], entry["schedule"]) == (task, crontab(minute=minute))
+    assert (entry["options"]["queue"], entry["options"]["expires"] < 3600) == ("a", True)
+    assert name not in configured(ACCOUNTS_ENABLED="false")["beat_schedule"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_relay_of_deletions_looks_as_often_as_the_dispatcher_unless_accounts_are_off(enabled):
+    relay = configured(ACCOUNTS_ENABLED=str(enabled))["beat_schedule"].get("deletions")
+    if not enabled:
+        assert relay is None
+        return
+    assert (relay["task"], relay["schedule"]) == ("relay-user-deletions", 60)
+    assert relay["options"]["expires"] < 60
+    assert relay["options"]["queue"] == "retention-accounts"
 
 
 @pytest.mark.parametrize(
@@ -147,10 +223,17 @@ print(answers)
 @pytest.mark.parametrize(
     ("broker", "expected"),
     [
-        ("redis://broker/0", {"visibility_timeout": 777, "unacked_restore_interval": 2, "unacked_restore_throttle": 1}),
-        (
-            "rediss://broker/0",
-            {"visibility_timeout": 777, "unacked_restore_interval": 2, "unacked_restore_throttle": 1},
+        *(
+            (
+                f"{scheme}://broker/0",
+                {
+                    "visibility_timeout": 777,
+                    "unacked_restore_interval": 2,
+                    "unacked_restore_throttle": 1,
+                    "unacked_mutex_expire": 10,
+                },
+            )
+            for scheme in ("redis", "rediss")
         ),
         (
             "sqs://",
@@ -182,7 +265,7 @@ def test_each_broker_is_told_what_keeps_its_messages(broker, expected):
 )
 def test_rabbitmq_keeps_its_queues_on_several_nodes_and_drops_what_nobody_survives(broker, arguments, control):
     made = configured(CELERY_BROKER_URL=broker)
-    assert [queue.queue_arguments for queue in made["task_queues"]] == [arguments, arguments]
+    assert [queue.queue_arguments for queue in made["task_queues"]] == [arguments] * 3
     assert all(queue.durable for queue in made["task_queues"])
     assert made["worker_enable_remote_control"] == control, "on SQS it would take a queue per worker"
 
