@@ -19,7 +19,7 @@ from tests.factories import tonight
 
 def cutoff_tonight(days: int = 7) -> datetime:
     """Tonight's cut-off for a retention of so many days."""
-    return cutoff(tonight(), days, tools().settings.zone)
+    return cutoff(tonight(), days, tools().settings)
 
 
 def open_chains(

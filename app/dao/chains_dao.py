@@ -11,7 +11,8 @@ REAL, TEST, DEFERRED = "real", "test", "deferred"
 
 COLUMNS = """
     id, night, notification_type, service_id, cutoff, stage, slice, slice_from, slice_before, step,
-    lower_bound, rows_per_step, state, reason, due_at, attempts, setbacks, lease_token
+    lower_bound, rows_per_step, state, reason, due_at, attempts, setbacks, alone_letter, alone_failures, lease_token,
+    created_at
 """
 
 OF_GROUP = """
@@ -24,7 +25,7 @@ REOPEN = text(
     f"""
     UPDATE retention.chains
     SET state = 'waiting', step = step + 1, due_at = :due_at, sent_at = :sent_at, wakes = 0, attempts = 0,
-        setbacks = 0, lower_bound = NULL, reason = NULL, ended_at = NULL
+        setbacks = 0, alone_letter = NULL, alone_failures = 0, lower_bound = NULL, reason = NULL, ended_at = NULL
     WHERE {OF_GROUP} AND state = 'ended'
     RETURNING id, step
     """  # noqa: S608 - constants of this module
@@ -63,6 +64,7 @@ ADVANCE = text(
     SET step = step + 1, state = :state, reason = :reason, missing_in = :missing_in,
         due_at = :due_at, sent_at = :sent_at,
         lower_bound = :lower_bound, rows_per_step = :rows_per_step, setbacks = :setbacks, ended_at = :ended_at,
+        alone_letter = :alone_letter, alone_failures = :alone_failures,
         wakes = 0, attempts = 0, lease_token = NULL, lease_holder = NULL, lease_until = NULL, last_error = NULL
     WHERE id = :id AND step = :step AND lease_token = :token
     """
@@ -105,6 +107,21 @@ DUE = text(
         FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE chain.id = due.id
+    RETURNING chain.id, chain.step, chain.service_id, chain.notification_type, chain.cutoff, chain.stage
+    """
+)
+
+# Those that a worker has now, or that someone else wakes, need no other wake-up.
+WAKE_WAITING = text(
+    """
+    UPDATE retention.chains AS chain
+    SET due_at = :now, sent_at = :now, wakes = wakes + 1
+    FROM (
+        SELECT id FROM retention.chains
+        WHERE state = 'waiting' AND reason = :reason AND (lease_until IS NULL OR lease_until <= :now)
+        FOR UPDATE SKIP LOCKED
+    ) AS waiting
+    WHERE chain.id = waiting.id
     RETURNING chain.id, chain.step, chain.service_id, chain.notification_type, chain.cutoff, chain.stage
     """
 )
@@ -194,7 +211,10 @@ class Chain:
     due_at: datetime
     attempts: int
     setbacks: int
+    alone_letter: UUID | None
+    alone_failures: int
     lease_token: UUID
+    created_at: datetime
 
     @property
     def group(self) -> Group:
@@ -270,6 +290,8 @@ def advance(
     lower_bound: datetime | None,
     rows_per_step: int | None,
     setbacks: int,
+    alone_letter: UUID | None,
+    alone_failures: int,
     ended_at: datetime | None,
 ) -> None:
     """Count the step as done and give the lease back, in the step's own transaction. Raises LeaseLost."""
@@ -285,6 +307,8 @@ def advance(
         "lower_bound": lower_bound,
         "rows_per_step": rows_per_step,
         "setbacks": setbacks,
+        "alone_letter": alone_letter,
+        "alone_failures": alone_failures,
         "ended_at": ended_at,
     }
     if not connection.execute(ADVANCE, values).rowcount:
@@ -316,6 +340,11 @@ def take_due(connection: Connection, *, now: datetime, resend_seconds: float, at
     """Chains to be woken: due, not leased, and with no wake-up sent lately. Marks them as sent."""
     values = {"now": now, "resend": resend_seconds, "at_most": at_most}
     return [Wake(*row) for row in connection.execute(DUE, values)]
+
+
+def wake_waiting(connection: Connection, reason: str, now: datetime) -> list[Wake]:
+    """Make chains due that wait for this reason; the caller sends their wake-ups."""
+    return [Wake(*row) for row in connection.execute(WAKE_WAITING, {"reason": reason, "now": now})]
 
 
 def wake_rested(connection: Connection, now: datetime) -> int:

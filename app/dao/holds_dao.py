@@ -11,11 +11,20 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 PIPELINE = "pipeline"
+ANYONE = "anyone"
+"""A lock of its own, beside the services', for work on files of which nobody knows the service."""
 
 SHARE_LOCK = text("SELECT pg_advisory_xact_lock_shared(hashtextextended('retention.hold.' || :scope, 0))")
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('retention.hold.' || :scope, 0))")
 
 STANDING = text("SELECT scope FROM retention.holds WHERE scope IN (:pipeline, :service)")
+
+STANDING_FOR_ANYONE = text(
+    """
+    SELECT CASE WHEN bool_or(scope = :pipeline) THEN 'paused' ELSE 'on-hold' END FROM retention.holds
+    HAVING count(*) > 0
+    """
+)
 
 PLACE = text(
     """
@@ -37,12 +46,20 @@ def standing(connection: Connection, service_id: UUID) -> str | None:
     return "on-hold" if scopes else None
 
 
+def standing_for_anyone(connection: Connection) -> str | None:
+    """Why what may be any service's must rest: "paused", "on-hold", or None. Holds off new holds until the commit."""
+    connection.execute(SHARE_LOCK, {"scope": ANYONE})
+    return connection.execute(STANDING_FOR_ANYONE, {"pipeline": PIPELINE}).scalar()
+
+
 def place(connection: Connection, scope: str, reason: str, placed_by: str, now: datetime) -> bool:
     """Place a hold on a service (its id) or pause the pipeline. Waits for the service's running step to end.
 
     Returns False when there is one already.
     """
     connection.execute(LOCK, {"scope": scope})
+    if scope != PIPELINE:
+        connection.execute(LOCK, {"scope": ANYONE})
     values = {"scope": scope, "reason": reason, "placed_by": placed_by, "now": now}
     return bool(connection.execute(PLACE, values).rowcount)
 

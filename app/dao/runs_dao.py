@@ -1,6 +1,7 @@
 """Runs and what was done in them: steps, letters looked for, intents. Ids, counts and times only."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -13,6 +14,15 @@ SEND_TYPE = text(
     """
     INSERT INTO retention.run_types (night, notification_type, sent_at) VALUES (:night, :notification_type, :now)
     ON CONFLICT (night, notification_type) DO UPDATE SET sent_at = :now
+    """
+)
+
+BEGIN_TYPE = text(
+    """
+    INSERT INTO retention.run_types (night, notification_type, sent_at)
+    SELECT :night, notification_type, :now
+    FROM unnest(CAST(:notification_types AS text[])) AS notification_type
+    ON CONFLICT DO NOTHING
     """
 )
 
@@ -33,16 +43,24 @@ UNSENT_TYPES = text(
     """
 )
 
+# Runs that people start by hand have no types, or only those that they named.
+NIGHTS = text(
+    """
+    SELECT (SELECT count(*) FROM retention.run_types WHERE night = :night) >= :types,
+           EXISTS (SELECT FROM retention.run_types WHERE night < :night)
+    """
+)
+
 RECORD_STEP = text(
     """
     INSERT INTO retention.steps
         (night, chain_id, task_id, notification_type, service_id, cutoff, stage, slice, step, started_at, seconds,
          outcome, chosen, moved, deleted, files_deleted, without_file, deferred, not_final,
-         min_created_at, max_created_at)
+         min_created_at, max_created_at, failures)
     VALUES
         (:night, :chain_id, :task_id, :notification_type, :service_id, :cutoff, :stage, :slice, :step, :started_at,
          :seconds, :outcome, :chosen, :moved, :deleted, :files_deleted, :without_file, :deferred, :not_final,
-         :min_created_at, :max_created_at)
+         :min_created_at, :max_created_at, CAST(:failures AS jsonb))
     """
 )
 
@@ -83,28 +101,73 @@ INTENTS = text(
 FINISH_INTENT = text("DELETE FROM retention.intents WHERE id = :id")
 FINISH_CHAIN = text("DELETE FROM retention.intents WHERE chain_id = :chain_id")
 
-# Bounded, like every delete: what is left goes the next night.
-PURGE = {
-    "steps": text(
+# In this order: a run goes after what refers to it. Chains that have not ended stay, and their run with them.
+PURGE = (
+    text(
         """
         DELETE FROM retention.steps WHERE id IN
-            (SELECT id FROM retention.steps WHERE started_at < :before ORDER BY started_at LIMIT 20000)
+             (SELECT id FROM retention.steps WHERE started_at < :before AND counted ORDER BY started_at LIMIT :limit)
         """
     ),
-    "letter_looks": text(
+    text(
         """
         DELETE FROM retention.letter_looks WHERE id IN
-            (SELECT id FROM retention.letter_looks WHERE night < :before ORDER BY night LIMIT 20000)
+            (SELECT id FROM retention.letter_looks WHERE night < :before ORDER BY night LIMIT :limit)
         """
     ),
-    "intents": text("DELETE FROM retention.intents WHERE written_at < :before"),
-    "chains": text(
+    text(
+        """
+        DELETE FROM retention.intents WHERE id IN
+            (SELECT id FROM retention.intents WHERE written_at < :before LIMIT :limit)
+        """
+    ),
+    text(
+        """
+        DELETE FROM retention.ops_actions WHERE id IN
+            (SELECT id FROM retention.ops_actions WHERE acted_at < :before ORDER BY acted_at LIMIT :limit)
+        """
+    ),
+    text(
+        """
+        DELETE FROM retention.folder_counts WHERE (night, bucket, folder) IN
+            (SELECT night, bucket, folder FROM retention.folder_counts WHERE night < :before LIMIT :limit)
+        """
+    ),
+    text(
         """
         DELETE FROM retention.chains WHERE id IN
-            (SELECT id FROM retention.chains WHERE night < :before AND state = 'ended' ORDER BY night LIMIT 20000)
+            (SELECT id FROM retention.chains WHERE night < :before AND state = 'ended' ORDER BY night LIMIT :limit)
         """
     ),
-}
+    text(
+        """
+        DELETE FROM retention.accepted_missing WHERE (night, bucket) IN
+            (SELECT night, bucket FROM retention.accepted_missing WHERE night < :before ORDER BY night LIMIT :limit)
+        """
+    ),
+    text(
+        """
+        DELETE FROM retention.run_types WHERE (night, notification_type) IN
+            (SELECT night, notification_type FROM retention.run_types WHERE night < :before ORDER BY night LIMIT :limit)
+        """
+    ),
+    text(
+        """
+        DELETE FROM retention.runs WHERE night IN
+            (SELECT r.night FROM retention.runs AS r
+             WHERE r.night < :before
+               AND NOT EXISTS (SELECT FROM retention.chains AS c WHERE c.night = r.night)
+               AND NOT EXISTS (SELECT FROM retention.run_types AS t WHERE t.night = r.night)
+             ORDER BY r.night LIMIT :limit)
+        """
+    ),
+    text(
+        """
+        DELETE FROM retention.audits WHERE id IN
+            (SELECT id FROM retention.audits WHERE started_at < :before ORDER BY started_at LIMIT :limit)
+        """
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +195,8 @@ class StepRecord:
     not_final: int | None
     min_created_at: datetime | None
     max_created_at: datetime | None
+    failures: Mapping[str, int]
+    """What went wrong with single letters and buckets, by code."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +215,12 @@ def start_run(connection: Connection, night: date, now: datetime) -> None:
 def mark_type_sent(connection: Connection, night: date, notification_type: str, now: datetime) -> None:
     """Note that the type's task has been sent, before it is: a lost message is sent again by the dispatcher."""
     connection.execute(SEND_TYPE, {"night": night, "notification_type": notification_type, "now": now})
+
+
+def begin_types(connection: Connection, night: date, notification_types: Sequence[str], now: datetime) -> int:
+    """Note as sent those of these types that the night has not begun with. Returns how many; 0: it has begun."""
+    values = {"night": night, "notification_types": list(notification_types), "now": now}
+    return connection.execute(BEGIN_TYPE, values).rowcount
 
 
 def mark_fanned_out(
@@ -180,9 +251,16 @@ def take_unsent_types(
     return [(row[0], row[1]) for row in connection.execute(UNSENT_TYPES, values)]
 
 
+def nights_begun(connection: Connection, night: date, notification_types: Sequence[str]) -> tuple[bool, bool]:
+    """Whether the night was begun for all of its types, and whether any night before it was for one."""
+    begun, before = connection.execute(NIGHTS, {"night": night, "types": len(notification_types)}).one()
+    return begun, before
+
+
 def record_step(connection: Connection, record: StepRecord, looks: Mapping[str, Look]) -> None:
     """Write down what a step did, in its own transaction."""
-    connection.execute(RECORD_STEP, asdict(record))
+    failures = json.dumps(record.failures) if record.failures else None
+    connection.execute(RECORD_STEP, asdict(record) | {"failures": failures})
     for bucket, look in looks.items():
         values = {"night": record.night, "bucket": bucket, "looked": look.looked, "missing": look.missing}
         connection.execute(RECORD_LOOK, values)
@@ -247,6 +325,6 @@ def finish_intents_of_chain(connection: Connection, chain_id: int) -> None:
     connection.execute(FINISH_CHAIN, {"chain_id": chain_id})
 
 
-def purge_records(connection: Connection, before: datetime) -> int:
-    """Delete records of before that time (aware), a bounded number of each kind. Returns how many."""
-    return sum(connection.execute(statement, {"before": before}).rowcount for statement in PURGE.values())
+def purge_records(connection: Connection, kind: int, before: datetime, limit: int) -> int:
+    """Delete at most `limit` records of a kind (an index of PURGE) of before that time (aware). Returns how many."""
+    return connection.execute(PURGE[kind], {"before": before, "limit": limit}).rowcount

@@ -5,52 +5,50 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from app import clock
+from app.dao import platform_dao
 
-IS_SERVICE = text("SELECT EXISTS (SELECT FROM services WHERE id = :service_id)")
+IS_SERVICE = "SELECT EXISTS (SELECT FROM {services} WHERE id = :service_id)"
 
-DAYS = text(
+DAYS = """
+    SELECT r.days_of_retention FROM {services} AS s
+    LEFT JOIN {retentions} AS r
+           ON r.service_id = s.id AND r.notification_type = CAST(:retention_type AS {retention_type})
+    WHERE s.id = :service_id
     """
-    SELECT days_of_retention FROM service_data_retention
-    WHERE service_id = :service_id AND notification_type = :notification_type
-    """
-)
 
-DAYS_IN_USE = text(
-    "SELECT DISTINCT days_of_retention FROM service_data_retention WHERE notification_type = :notification_type"
-)
-
-NOT_POSITIVE = text(
+DAYS_IN_USE = """
+    SELECT DISTINCT days_of_retention FROM {retentions}
+    WHERE notification_type = CAST(:retention_type AS {retention_type})
     """
+
+NOT_POSITIVE = """
     SELECT service_id, notification_type::text AS notification_type, days_of_retention AS days
-    FROM service_data_retention
+    FROM {retentions}
     WHERE days_of_retention <= 0
     ORDER BY service_id, notification_type
     """
-)
 
-# One probe of the index on (service_id, notification_type, created_at) per service: the LIMIT keeps the planner
-# from joining the two tables whole.
-WITH_OVERDUE = text(
-    """
+# One probe of the index on (service_id, notification_type, created_at), or of the platform's own that is nearest to it,
+# per service: the LIMIT keeps the planner from joining the two tables whole.
+WITH_OVERDUE = """
     SELECT s.id, c.created_before
-    FROM services AS s
-    LEFT JOIN service_data_retention AS r
-           ON r.service_id = s.id AND r.notification_type = :notification_type
+    FROM {services} AS s
+    LEFT JOIN {retentions} AS r
+           ON r.service_id = s.id AND r.notification_type = CAST(:retention_type AS {retention_type})
     JOIN unnest(CAST(:days AS integer[]), CAST(:cutoffs AS timestamp[])) AS c (days, created_before)
       ON c.days = coalesce(r.days_of_retention, :default_days)
     CROSS JOIN LATERAL (
-        SELECT FROM notifications AS n
-        WHERE n.service_id = s.id AND n.notification_type = :notification_type
+        SELECT FROM {notifications} AS n
+        WHERE n.service_id = s.id AND n.notification_type = CAST(:notification_type AS {type})
           AND n.created_at < c.created_before
         ORDER BY n.created_at
         LIMIT 1
     ) AS oldest
     ORDER BY s.id
     """
-)
 
 
 @dataclass(frozen=True)
@@ -64,23 +62,32 @@ class RefusedRetention:
 
 def is_service(connection: Connection, service_id: UUID) -> bool:
     """Whether the service exists."""
-    return bool(connection.execute(IS_SERVICE, {"service_id": service_id}).scalar())
+    statement = platform_dao.known(connection).clause(IS_SERVICE)
+    return bool(connection.execute(statement, {"service_id": service_id}).scalar())
 
 
-def days_of_retention(connection: Connection, service_id: UUID, notification_type: str) -> int | None:
-    """The service's own retention of the type, in days, or None where the default holds."""
-    values = {"service_id": service_id, "notification_type": notification_type}
-    return connection.execute(DAYS, values).scalar()
+def days_of_retention(
+    connection: Connection, service_id: UUID, notification_type: str, default_days: int
+) -> int | None:
+    """The service's own retention of the type, in days, or the default; None if there is no such service."""
+    platform = platform_dao.known(connection)
+    values = {"service_id": service_id, "retention_type": platform.a_type_of_retention(notification_type)}
+    row = connection.execute(platform.clause(DAYS), values).one_or_none()
+    if row is None:
+        return None
+    return default_days if row[0] is None else row[0]
 
 
 def days_in_use(connection: Connection, notification_type: str) -> set[int]:
     """Every retention that some service has for the type, in days; refused ones among them."""
-    return set(connection.execute(DAYS_IN_USE, {"notification_type": notification_type}).scalars())
+    platform = platform_dao.known(connection)
+    values = {"retention_type": platform.a_type_of_retention(notification_type)}
+    return set(connection.execute(platform.clause(DAYS_IN_USE), values).scalars())
 
 
 def refused(connection: Connection) -> list[RefusedRetention]:
     """Services and types whose retention is zero or negative."""
-    return [RefusedRetention(*row) for row in connection.execute(NOT_POSITIVE)]
+    return [RefusedRetention(*row) for row in connection.execute(platform_dao.known(connection).clause(NOT_POSITIVE))]
 
 
 def services_with_overdue(
@@ -90,10 +97,12 @@ def services_with_overdue(
 
     `cutoff_of_days` gives the cut-off for every retention; services with one that it lacks are left out.
     """
+    platform = platform_dao.checked_in_index_order(connection)
     values = {
-        "notification_type": notification_type,
+        "notification_type": platform.a_type(notification_type),
+        "retention_type": platform.a_type_of_retention(notification_type),
         "days": list(cutoff_of_days),
         "cutoffs": [clock.to_column(cutoff) for cutoff in cutoff_of_days.values()],
         "default_days": default_days,
     }
-    return [(row[0], clock.from_column(row[1])) for row in connection.execute(WITH_OVERDUE, values)]
+    return [(row[0], clock.from_column(row[1])) for row in connection.execute(platform.clause(WITH_OVERDUE), values)]

@@ -1,10 +1,24 @@
 """Whether the database is one that the pipeline can work on: asked when a worker starts and before a plan."""
 
 from psycopg2 import errors
+from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from app.dao.notifications_dao import HistoryNotCovered, history_columns
+from app import revisions
+from app.config import Settings
+from app.dao import platform_dao, revisions_dao
+from app.dao.platform import HistoryNotCovered
 from app.db import db
+
+OF_SESSIONS = ("users", "user_sessions")
+OF_ACCOUNTS = ("users", "user_sessions", "user_deletions", "user_exports", "email_rate", "retention.login_attempts")
+MISSING = text("SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NULL ORDER BY name")
+EXPORTS_TO_DO = text(
+    "SELECT EXISTS (SELECT FROM user_exports WHERE state IN ('requested', 'running')) "
+    "OR EXISTS (SELECT FROM user_exports WHERE state IN ('ready', 'failed') AND expires_at IS NOT NULL)"
+)
+
+MAKE_TABLES = "Make the tables with: flask db upgrade; beside a platform's own with: flask retention adopt --install"
 
 
 class DatabaseNotReady(RuntimeError):
@@ -15,11 +29,67 @@ def check_database() -> None:
     """Raise DatabaseNotReady when tables are missing, or when history has columns that live rows lack."""
     try:
         with db.transaction(read_only=True) as connection:
-            history_columns(connection)
+            platform_dao.what_moves(connection)
             connection.exec_driver_sql("SELECT FROM retention.chains LIMIT 0")
     except HistoryNotCovered as error:
         raise DatabaseNotReady(str(error)) from None
     except ProgrammingError as error:
         if not isinstance(error.orig, errors.UndefinedTable):
             raise
-        raise DatabaseNotReady(f"{error.orig.diag.message_primary}. Make the tables with: flask db upgrade") from None
+        raise DatabaseNotReady(f"{error.orig.diag.message_primary}. {MAKE_TABLES}") from None
+
+
+def check_accounts(settings: Settings) -> None:
+    """Raise DatabaseNotReady when tables of what is switched on for accounts and sessions are missing.
+
+    Also when there are exports to be built or removed, and no bucket is set for them.
+    """
+    names = {*(OF_SESSIONS if settings.sessions_enabled else ()), *(OF_ACCOUNTS if settings.accounts_enabled else ())}
+    with db.transaction(read_only=True) as connection:
+        missing = connection.execute(MISSING, {"names": sorted(names)}).scalars().all()
+    if missing:
+        raise DatabaseNotReady(
+            f"Accounts and sessions are switched on, but there is no table {', '.join(missing)}. Make the tables with: "
+            "flask db upgrade; or set ACCOUNTS_ENABLED=false and SESSIONS_ENABLED=false where there are none"
+        )
+    if settings.accounts_enabled and settings.s3_bucket_exports is None:
+        with db.transaction(read_only=True) as connection:
+            is_wanted = connection.execute(EXPORTS_TO_DO).scalar_one()
+        if is_wanted:
+            raise DatabaseNotReady(
+                "There are exports of users' data to be built or removed, and no bucket for them. Set "
+                "S3_BUCKET_EXPORTS to the one that the API and the other workers have"
+            )
+
+
+def check_migrations() -> None:
+    """Raise DatabaseNotReady unless the database is at the newest migration that this version has, in each branch.
+
+    An adopted database has one branch: what the platform's own migrations are at is nothing to us.
+    """
+    try:
+        with db.transaction(read_only=True) as connection:
+            adopted = revisions_dao.is_adopted(connection)
+            at = revisions_dao.applied(connection, adopted=adopted)
+    except ProgrammingError as error:
+        if isinstance(error.orig, errors.UndefinedTable):
+            raise DatabaseNotReady(f"No migration was applied. {MAKE_TABLES}") from None
+        if isinstance(error.orig, errors.InsufficientPrivilege):
+            raise DatabaseNotReady(
+                "The database's role may not read alembic_version. Apply deploy/postgres/retention_worker.sql again; "
+                "in an adopted database, what flask retention adopt prints."
+            ) from None
+        raise
+    newest = revisions.newest(adopted=adopted)
+    if at == newest:
+        return
+    if at and not adopted and not at & revisions.known():
+        raise DatabaseNotReady(
+            "The migrations in alembic_version are another program's. Install the pipeline's tables beside its tables "
+            "with: flask retention adopt --install"
+        )
+    raise DatabaseNotReady(
+        f"The database is at migration {', '.join(sorted(at)) or 'none'}, this version needs "
+        f"{', '.join(sorted(newest))}. Apply what is missing with: "
+        f"{'flask retention adopt --install' if adopted else 'flask db upgrade'}"
+    )

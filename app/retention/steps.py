@@ -7,7 +7,7 @@ chain. `app.retention.chains` does the steps of the night. Both go through `take
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from uuid import UUID
 
@@ -17,12 +17,13 @@ from sqlalchemy.exc import DBAPIError
 
 from app import clock
 from app.config import Settings
-from app.dao import holds_dao, notifications_dao, runs_dao
+from app.dao import counting_dao, holds_dao, notifications_dao, runs_dao
 from app.dao.notifications_dao import REAL, TEST, Scope
 from app.db import db
 from app.errors import BadArgument
-from app.models.types import LETTER, LETTER_STATUSES_NOT_FINAL
+from app.models.types import LETTER
 from app.retention import letters, messages
+from app.retention.alone import NOBODY, Alone
 from app.retention.arguments import checked_id, checked_type
 from app.retention.cutoffs import RetentionRefused, UnknownService, effective_cutoff
 from app.retention.letters import Attempt
@@ -59,7 +60,8 @@ class StepFailed(RuntimeError):
 class Work:
     """What a step is asked to do: rows of one service, type and kind, past the cut-off, within bounds (aware).
 
-    `lower_bound` is where the chain's last step stopped; without it the step looks at the whole slice.
+    `lower_bound` is where the chain's last step stopped; without it the step chooses from the whole slice. `alone` is
+    the letter that S3 failed at in the last step.
     """
 
     night: date
@@ -76,6 +78,7 @@ class Work:
     chain_id: int | None = None
     step: int = 0
     task_id: str | None = None
+    alone: Alone = NOBODY
 
 
 def move_notifications_to_notification_history(
@@ -111,7 +114,8 @@ def _by_hand(
 ) -> StepReport:
     settings = tools().settings
     now = clock.now()
-    rows = settings.rows_per_step(checked_type(notification_type)) if limit is None else limit
+    checked_type(notification_type, tools().notification_types)
+    rows = settings.rows_per_step(notification_type) if limit is None else limit
     if rows < 1:
         raise BadArgument("limit must be 1 or more, not {}", rows)
     work = Work(
@@ -155,6 +159,8 @@ def take_step(connection: Connection, tools: Tools, work: Work, now: datetime) -
 
 
 def _attempt(connection: Connection, tools: Tools, work: Work, now: datetime) -> StepReport:
+    if work.notification_type not in tools.notification_types:
+        return StepReport(refused=f"there is nothing of type {work.notification_type}: see LETTER_FILES")
     resting = holds_dao.standing(connection, work.service_id)
     if resting:
         return StepReport(resting=resting)
@@ -166,15 +172,16 @@ def _attempt(connection: Connection, tools: Tools, work: Work, now: datetime) ->
         if work.chain_id is None:
             raise
         return StepReport(refused=str(refusal))
-    if scope.is_letter:
+    if scope.is_letter and tools.settings.letters_have_files:
         scope = letters.within_reach(connection, tools, scope, now)
-        attempt = Attempt(work.night, work.chain_id, work.step, work.cutoff, now)
+        attempt = Attempt(work.night, work.chain_id, work.step, work.cutoff, now, work.alone)
         deadline = Deadline(tools.settings.step_budget_seconds)
         report = letters.remove(connection, tools, scope, work.rows, attempt, deadline)
     else:
-        report = messages.remove(connection, scope, work.rows)
-    if not report.removed and not report.stopped and not report.missing_files and work.lower_bound is None:
-        _look_around(connection, scope, report)
+        report = messages.remove(connection, scope, work.rows)  # letters without files go as messages do
+    found_less = report.chosen < work.rows or not report.removed
+    if found_less and not report.stopped and not report.missing_files:
+        _look_around(connection, tools.settings, replace(scope, created_from=work.slice_from), report)
     return report
 
 
@@ -194,24 +201,18 @@ def _scope(connection: Connection, settings: Settings, work: Work, now: datetime
         created_before=min(cutoff, work.slice_before or cutoff),
         created_from=work.lower_bound or work.slice_from,
         now=now,
-        statuses_kept=LETTER_STATUSES_NOT_FINAL,
+        statuses_kept=settings.letter_statuses_kept,
     )
 
 
-def _look_around(connection: Connection, scope: Scope, report: StepReport) -> None:
-    """Nothing was removed from the whole slice: is something eligible left, and what stays as not final?"""
+def _look_around(connection: Connection, settings: Settings, scope: Scope, report: StepReport) -> None:
+    """Is something eligible left in the whole slice, and what stays as not final, or because rows refer to it?"""
     report.eligible_left = notifications_dao.is_any_left(connection, scope)
+    report.referred_to = counting_dao.count_referred_to(connection, scope, COUNT_NO_FURTHER)
     if scope.notification_type == LETTER:
-        report.not_final = notifications_dao.count_not_final(
-            connection, scope, LETTER_STATUSES_NOT_FINAL, COUNT_NO_FURTHER
+        report.not_final = counting_dao.count_not_final(
+            connection, scope, settings.letter_statuses_kept, COUNT_NO_FURTHER
         )
-
-
-def _outcome(report: StepReport) -> str:
-    if report.missing_files:
-        return "missing-files"
-    stopped = report.resting or report.stopped or ("retention-refused" if report.refused else None)
-    return stopped or ("removed" if report.removed else "nothing")
 
 
 def _record(work: Work, report: StepReport, now: datetime, seconds: float) -> runs_dao.StepRecord:
@@ -227,7 +228,7 @@ def _record(work: Work, report: StepReport, now: datetime, seconds: float) -> ru
         step=work.step,
         started_at=now,
         seconds=seconds,
-        outcome=_outcome(report),
+        outcome=report.outcome,
         chosen=report.chosen,
         moved=report.moved,
         deleted=report.deleted,
@@ -237,6 +238,7 @@ def _record(work: Work, report: StepReport, now: datetime, seconds: float) -> ru
         not_final=report.not_final,
         min_created_at=report.first,
         max_created_at=report.last,
+        failures=report.failures,
     )
 
 
@@ -274,5 +276,7 @@ def _say(record: runs_dao.StepRecord, report: StepReport) -> None:
         )
     if report.refused:
         log.error("retention-refused", **facts, why=report.refused)
+    if report.referred_to:
+        log.warning("notifications-referred-to", **facts, by_table=report.referred_to)
     if report.not_final:
         log.warning("letters-not-final", **facts, count=report.not_final)

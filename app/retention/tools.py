@@ -1,15 +1,19 @@
 """What a step works with, taken from the application."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from flask import current_app
 
 from app.config import Settings
 from app.dao.notifications_dao import TEST
+from app.errors import BadArgument
+from app.models.types import MESSAGE_TYPES, NOTIFICATION_TYPES
 from app.storage.client import s3_client
 from app.storage.files import LetterFiles
-from app.storage.naming import Buckets, Naming
+from app.storage.naming import SET_ASIDE, Buckets, Naming
+
+BY_DATE_SENT = "sent-at-utc"
 
 # Of the step's budget: S3's time-outs, so that a request and its second attempt fit in and leave time to commit.
 CONNECT_SHARE, READ_SHARE = 0.05, 0.15
@@ -18,30 +22,54 @@ LONGEST_CONNECT_SECONDS, LONGEST_READ_SECONDS = 3.0, 10.0
 LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS = 20
 
 
+class NoLetterFiles(BadArgument):
+    """Letters have no files, so that there is nothing to look for in S3."""
+
+
 @dataclass(frozen=True)
 class Tools:
     """The settings and the letters' files. One per process: its S3 client keeps its connections."""
 
     settings: Settings
 
+    @property
+    def notification_types(self) -> tuple[str, ...]:
+        """The types that a night looks for."""
+        return NOTIFICATION_TYPES if self.settings.has_letters else MESSAGE_TYPES
+
     @cached_property
     def naming(self) -> Naming:
-        """Where letter files are."""
+        """Where letter files are. Raises NoLetterFiles where letters have none."""
         settings = self.settings
-        buckets = Buckets(
-            letters=settings.s3_bucket_letters_pdf,
-            test_letters=settings.s3_bucket_test_letters,
-            invalid_pdf=settings.s3_bucket_invalid_pdf,
-            letters_scan=settings.s3_bucket_letters_scan,
+        names = [getattr(settings, name) for name in settings.letter_buckets]
+        if not names:
+            raise NoLetterFiles(f"LETTER_FILES is {settings.letter_files}: nothing of letters is in S3")
+        in_one_bucket = len(names) == 1
+        return Naming(
+            Buckets(*(names * len(fields(Buckets)) if in_one_bucket else names)),
+            settings.folder_zone,
+            settings.letter_postage_classes,
+            in_one_bucket=in_one_bucket,
+            by_date_sent=settings.letter_folder_date == BY_DATE_SENT,
         )
-        return Naming(buckets, settings.folder_zone, settings.letter_postage_classes)
+
+    @property
+    def has_folder_index(self) -> bool:
+        """Whether the night may index the letters' folders: their letters are counted by created_at."""
+        return self.settings.letter_folder_index and not self.naming.by_date_sent
 
     @property
     def looked_in(self) -> str:
-        """Where letters are looked for, in a word to compare: the buckets and the folders' time zone."""
+        """Where letters are looked for, in a word to compare: the buckets, and what names the folders in them."""
         buckets = self.naming.buckets
-        names = (buckets.letters, buckets.test_letters, buckets.invalid_pdf, buckets.letters_scan)
-        return " ".join((*names, self.settings.letter_folder_timezone))
+        names = dict.fromkeys((buckets.letters, buckets.test_letters, buckets.invalid_pdf, buckets.letters_scan))
+        by = BY_DATE_SENT if self.naming.by_date_sent else self.settings.letter_folder_timezone
+        return " ".join((*names, by))
+
+    @property
+    def store(self) -> str:
+        """The S3 server, in a word to compare: a bucket of the same name on another one is another bucket."""
+        return self.settings.aws_endpoint_url_s3 or self.settings.aws_region
 
     @cached_property
     def files(self) -> LetterFiles:
@@ -59,18 +87,14 @@ class Tools:
     def statuses_to_look_at(self, kind: str, broken: set[str]) -> tuple[set[str], set[str] | None]:
         """Statuses whose letters are passed over while these buckets are broken, and the only ones left, if so.
 
-        Follows the table of places (`Naming.places`): by their status, some letters have a place beside their own
-        bucket, or instead of it. A letter is passed over when one of its places is broken.
+        By their status, some letters have a place beside their own bucket, or instead of it. A letter is passed over
+        when one of its places is broken.
         """
-        buckets = self.naming.buckets
-        passed_over: set[str] = set()
-        if buckets.invalid_pdf in broken:
-            passed_over.add("validation-failed")
-        if buckets.letters_scan in broken:
-            passed_over |= {"virus-scan-failed", "technical-failure"}
-        if kind == TEST:
-            return passed_over, (set() if buckets.test_letters in broken else None)
-        return passed_over, ({"validation-failed"} if buckets.letters in broken else None)
+        is_test = kind == TEST
+        passed_over = {status for status in SET_ASIDE if self.naming.buckets_of(status, is_test=is_test) & broken}
+        if self.naming.buckets_of(None, is_test=is_test) & broken:
+            return passed_over, set(SET_ASIDE) - passed_over
+        return passed_over, None
 
 
 def tools() -> Tools:

@@ -12,8 +12,9 @@ REASONS = (REPLICAS_LAG, QUERIES_WAIT)
 
 def reason_to_yield(connection: Connection, settings: Settings) -> str | None:
     """Why the next step must wait, or None."""
-    if traffic_dao.replicas_lag_seconds(connection) > settings.yield_replica_lag_seconds:
+    seen = traffic_dao.look(connection)
+    if seen.replicas_lag_seconds > settings.yield_replica_lag_seconds:
         return REPLICAS_LAG
-    if traffic_dao.queries_waiting_for_locks(connection) > settings.yield_waiting_queries:
+    if seen.queries_waiting_for_locks > settings.yield_waiting_queries:
         return QUERIES_WAIT
     return None

@@ -1,5 +1,6 @@
 """Drives a night without a broker: opens chains, and does the steps that their wake-ups ask for."""
 
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -45,6 +46,20 @@ def make_due(connection: Connection) -> None:
     )
     for table in ("deferred_letters", "deferred_buckets"):
         connection.execute(text(f"UPDATE retention.{table} SET next_attempt_at = now() - interval '1 second'"))
+
+
+def until_rows_count_as_old(connection: Connection) -> None:
+    """Other tests write on the same server: while one that began before our rows goes on, they count as young.
+
+    To be called when the rows are there and no folder is indexed yet.
+    """
+    last = connection.execute(text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")).scalar_one()
+    oldest = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    for _ in range(600):
+        if connection.execute(oldest).scalar_one() >= last:
+            return
+        time.sleep(0.05)
+    raise TimeoutError("a transaction has been writing for half a minute")
 
 
 def states(connection: Connection) -> list[tuple[str, str, str | None]]:

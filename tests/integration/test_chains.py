@@ -1,10 +1,12 @@
 """A chain, step after step: what it moves, where it looks, and what it opens when it has nothing left.
 
 Which guard was taken out, to see the tests of a promise fail:
-4  the test of whether other slices have ended; the probe for rows that are left;
-   the lock on the group, after which neither of two slices that ended together opened the test chain
+4  the test of whether other slices have ended; the probe for rows that are left, and its look below the moving bound;
+   the lock on the group, after which neither of two slices that ended together opened the test chain; the probe for
+   test notifications, and that it asks for those of the whole service, final or not
 5  the slice's own bounds
 6  the last look without the moving lower bound; the lower bound's `>=` made `>`
+also a chain that takes a step of its own to see that nothing is left, and a test chain for nothing
 7  `later` for rows that stay locked, after which the chain ended; the back-off of set-backs
 """
 
@@ -16,7 +18,7 @@ import pytest
 from sqlalchemy import text
 
 from app import clock
-from app.dao import chains_dao, notifications_dao
+from app.dao import chains_dao, counting_dao, notifications_dao
 from app.dao.chains_dao import TEST
 from app.retention import chains as chains_module
 from tests.chain_steps import chain, change, do, do_all, of_stage, open_chains
@@ -52,14 +54,11 @@ def test_each_step_is_on_record_with_its_chain_and_the_next_begins_where_it_stop
     (second,) = do(wake)
     assert (second.chain, second.step) == (wake.chain, wake.step + 1)
     assert chain(connection, wake)["lower_bound"] == ages[3]
-    (last_look,) = do(second)
-    assert chain(connection, wake)["lower_bound"] is None
-    (test_chain,) = do(last_look)
-    assert test_chain.stage == TEST
+    assert do(second) == []
+    assert (chain(connection, wake)["lower_bound"], chain(connection, wake)["state"]) == (None, "ended")
     assert [(record["step"], record["moved"], record["max_created_at"]) for record in steps(connection)] == [
         (0, 4, ages[3]),
         (1, 2, ages[5]),
-        (2, 0, None),
     ]
 
 
@@ -84,10 +83,9 @@ def test_old_rows_that_arrive_below_the_bound_in_the_middle_of_a_run_are_moved_b
     late = create_notification(connection, service, created_at=days_ago(300))
     (third,) = do(second)
     assert late in live(connection)
-    (fourth,) = do(third)
+    assert do(third) == []
     assert late in history(connection)
-    assert [wake.stage for wake in do(fourth)] == [TEST]
-    assert live(connection) == set()
+    assert (chain(connection, wake)["state"], live(connection)) == ("ended", set())
 
 
 def test_a_step_that_finds_nothing_above_the_bound_looks_below_it_before_the_chain_ends(app, connection):
@@ -122,10 +120,9 @@ def test_a_row_that_is_locked_makes_the_chain_come_back_later_and_ever_later(app
             assert do(replace(second, step=row["step"])) == []  # too early: nothing happens
             assert chain(connection, wake)["step"] == row["step"]
         assert of_stage(connection, TEST) == []
-    (again,) = do_now(connection, second)
+    assert do_now(connection, second) == []
     assert history(connection) == {held, other}
-    assert chain(connection, wake)["setbacks"] == 0
-    assert [wake.stage for wake in do(again)] == [TEST]
+    assert (chain(connection, wake)["setbacks"], chain(connection, wake)["state"]) == (0, "ended")
 
 
 def do_now(connection, wake):
@@ -137,16 +134,41 @@ def do_now(connection, wake):
 def test_test_notifications_wait_for_the_real_ones_and_then_go(app, connection):
     service = create_service(connection)
     tests = {create_notification(connection, service, created_at=days_ago(90), key_type="test") for _ in range(9)}
-    real = {create_notification(connection, service) for _ in range(3)}
+    real = {create_notification(connection, service) for _ in range(5)}
     (wake,) = open_chains(service)
     (second,) = do(wake)
-    assert (live(connection), history(connection)) == (tests, real)
+    assert (len(live(connection)), len(history(connection))) == (len(tests) + 1, 4)
     assert of_stage(connection, TEST) == []
     (test_wake,) = do(second)
-    assert test_wake.stage == TEST
-    do_all([test_wake])
+    assert (test_wake.stage, live(connection), history(connection)) == (TEST, tests, real)
+    assert [record["deleted"] for record in (do_all([test_wake]) and steps(connection))] == [0, 0, 4, 4, 1]
     assert (live(connection), history(connection)) == (set(), real)
     assert [row["state"] for row in of_stage(connection, TEST)] == ["ended"]
+
+
+@pytest.mark.parametrize(
+    ("real", "tests", "tasks"),
+    [
+        pytest.param(0, 0, 1, id="nothing"),
+        pytest.param(1, 0, 1, id="a batch that is not full"),
+        pytest.param(3, 2, 1 + 1, id="and one of tests"),
+        pytest.param(4, 0, 1 + 1, id="a full one: what is above it was not seen"),
+        pytest.param(6, 0, 2, id="two"),
+        pytest.param(6, 5, 2 + 2, id="two of each"),
+        pytest.param(0, 3, 1 + 1, id="only tests: the real ones are asked for first"),
+    ],
+)
+@pytest.mark.parametrize("notification_type", ["email", "sms"])
+def test_no_task_is_spent_on_seeing_that_nothing_is_left(app, connection, notification_type, real, tests, tasks):
+    service = create_service(connection)
+    for key_type, count in (("normal", real), ("test", tests)):
+        for _ in range(count):
+            create_notification(connection, service, notification_type, key_type=key_type)
+    create_notification(connection, service, notification_type, created_at=days_ago(1), key_type="test")
+    assert len(do_all(open_chains(service, notification_type))) == tasks
+    found_nothing = [step for step in steps(connection) if not step["moved"] + step["deleted"]]
+    assert len(found_nothing) == (0 if real % 4 else 1)
+    assert (len(live(connection)), len(history(connection))) == (1, real)
 
 
 def slices_of(connection, service):
@@ -183,9 +205,11 @@ def test_a_row_at_a_bound_belongs_to_the_slice_that_begins_there(app, connection
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_the_test_chain_is_opened_once_after_the_last_slice_whichever_that_is(app, connection, order):
+@pytest.mark.parametrize("age", [90, 70, 50])
+def test_the_test_chain_is_opened_once_after_the_last_slice_whichever_that_is(app, connection, order, age):
     service = create_service(connection)
     wakes, _ = slices_of(connection, service)
+    create_notification(connection, service, created_at=days_ago(age), key_type="test")
     opened = []
     for number in order:
         opened.append([wake.stage for wake in do_all([wakes[number]])].count(TEST))
@@ -195,6 +219,7 @@ def test_the_test_chain_is_opened_once_after_the_last_slice_whichever_that_is(ap
 
 def test_two_slices_that_end_at_the_same_time_open_one_test_chain(app, connection, monkeypatch):
     service = create_service(connection)
+    create_notification(connection, service, key_type="test")
     wakes = open_chains(service, bounds=[days_ago(50)])
     both_are_at_the_end = threading.Barrier(2)
     is_last = chains_dao.is_last_of_group
@@ -258,6 +283,8 @@ def test_slices_divide_a_services_overdue_rows_without_gap_or_overlap(app, conne
     for created_at in ages:
         create_notification(connection, service, created_at=created_at)
     scope = notifications_dao.Scope(service, "email", notifications_dao.REAL, created_before=days_ago(7))
-    assert notifications_dao.slice_bounds(connection, scope, 5, 100) == [ages[5], ages[10], ages[15], ages[20]]
-    assert notifications_dao.slice_bounds(connection, scope, 5, 3) == [ages[5], ages[10]]
-    assert notifications_dao.slice_bounds(connection, scope, 23, 8) == []
+    assert counting_dao.slice_bounds(connection, scope, 5, 100) == [ages[5], ages[10], ages[15], ages[20]]
+    assert counting_dao.slice_bounds(connection, scope, 5, 3) == [ages[5], ages[10]]
+    assert counting_dao.slice_bounds(connection, scope, 23, 8) == []
+    # Not 22 rows and one: they are of a size.
+    assert counting_dao.slice_bounds(connection, scope, 22, 8) == [ages[12]]

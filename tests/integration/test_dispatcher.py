@@ -55,7 +55,7 @@ def test_a_step_that_is_done_lets_the_next_ones_message_be_missed_soon_again(app
     service = create_service(connection)
     create_notification(connection, service)
     (wake,) = open_chains(service)
-    change(connection, wake, "wakes = 4")
+    change(connection, wake, "wakes = 4, rows_per_step = 1")
     (second,) = do(wake)
     sent_at = chain(connection, wake)["sent_at"]
     with freeze_time(sent_at + (RESEND + 1) * SECOND):

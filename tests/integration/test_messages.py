@@ -4,7 +4,8 @@ Which guard was taken out, to see the tests of a promise fail:
 2  the order by id; SKIP LOCKED (the step then waited until its lock time-out)
 3  the comparison of the rows deleted; that of the rows written; the copy to history itself
 4  the restriction to rows that are not test ones, and that to rows that are
-8  the condition on history's row being older; `>=` made `>`; one column left out of the assignments
+8  the condition on history's row being older; `>=` made `>`; one column left out of the assignments; the look whether
+   history has an id already
 9  the derivation of the columns, which then took `to` along
 """
 
@@ -14,10 +15,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from app.dao.notifications_dao import CountsDiffer, HistoryNotCovered
+from app.dao.notifications_dao import CountsDiffer
+from app.dao.platform import HistoryNotCovered
 from app.models.types import STATUSES
 from app.retention import delete_test_notifications, move_notifications_to_notification_history
-from tests.concurrency import background, locked, trigger
+from app.retention.steps import StepFailed
+from tests.concurrency import background, locked, trigger, wait_until, waiting_for_locks
 from tests.factories import create_history, create_notification, create_service, days_ago, history, live, naive, steps
 
 LOCK = "SELECT FROM notifications WHERE id = :id FOR UPDATE"
@@ -131,6 +134,33 @@ def test_where_history_has_the_id_the_newer_row_wins_with_all_its_columns(
     expected_updated = live_updated if winner is LIVE else history_updated
     assert {name: row[name] for name in winner} == winner
     assert row["updated_at"] == (expected_updated and naive(expected_updated))
+
+
+def test_rows_that_history_has_and_rows_that_it_lacks_move_in_one_batch(app, connection):
+    service = create_service(connection)
+    ids = {create_notification(connection, service, reference="live") for _ in range(3)}
+    older = {"service_id": service, "created_at": naive(days_ago(90)), "reference": "history"}
+    create_history(connection, id=min(ids), **older)
+    assert move(service) == 3
+    assert (live(connection), history(connection)) == (set(), ids)
+    assert set(connection.execute(text("SELECT reference FROM notification_history")).scalars()) == {"live"}
+
+
+def test_an_id_that_comes_into_history_during_the_step_stops_it_and_the_next_step_sees_it(app, connection):
+    service = create_service(connection)
+    ids = {create_notification(connection, service) for _ in range(3)}
+    copied = (
+        "INSERT INTO notification_history (id, template_id, template_version, key_type, notification_type, created_at)"
+    )
+    with background(app) as start:
+        with locked(app, f"{copied} VALUES (:id, :id, 1, 'normal', 'email', :at)", id=min(ids), at=naive(days_ago(90))):
+            step = start(move, service)
+            wait_until(lambda: waiting_for_locks(connection) == 1)
+        with pytest.raises(StepFailed, match="23505"):
+            step.result(30)
+    assert (live(connection), history(connection)) == (ids, {min(ids)})
+    assert move(service) == 3
+    assert (live(connection), history(connection)) == (set(), ids)
 
 
 PRIVATE = {

@@ -3,7 +3,8 @@
 Promises 5 and 7. Seen to fail: the probe for overdue rows (every service got a chain); the night as an argument
 (a day late, the cut-off was a day later); the spread; the slices; the report of refused services and of rows without
 one; `open_group` without its look for the group, after which nothing that had ended was looked at again, and without
-its look for what has ended, after which chains under way began anew; a service's failure let through.
+its look for what has ended, after which chains under way began anew; a service's failure let through; `once`
+not looked at.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -15,12 +16,13 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app import clock
-from app.dao import notifications_dao
-from app.retention import nightly
+from app.dao import counting_dao, runs_dao
+from app.models.types import NOTIFICATION_TYPES
+from app.retention import heartbeat, nightly
 from app.retention.chains import run_step
 from app.retention.tools import tools
 from tests.chain_steps import cutoff_tonight, do_all
-from tests.concurrency import trigger
+from tests.concurrency import background, trigger, wait_until, waiting_for_locks
 from tests.factories import (
     chains,
     create_history,
@@ -58,6 +60,30 @@ def test_a_night_is_started_once_however_often_its_task_is_delivered(app, connec
     assert {(row["night"], row["fanned_out_at"]) for row in started} == {(tonight(), None)}
 
 
+def test_beats_that_begin_a_night_at_the_same_moment_wait_for_each_other_and_one_gets_it(app, connection):
+    with background(app) as start:
+        with app.extensions["db.engine"].begin() as first:
+            runs_dao.start_run(first, tonight(), clock.now())
+            assert runs_dao.begin_types(first, tonight(), NOTIFICATION_TYPES, clock.now()) == 3
+            second = start(lambda: nightly.start_run(once=True))
+            wait_until(lambda: waiting_for_locks(connection) == 1)
+        assert second.result(timeout=10) is None
+    assert nightly.start_run(once=True) is None
+    assert nightly.start_run() == tonight(), "a person may start it again"
+
+
+def test_a_beat_that_dies_before_its_night_is_committed_leaves_it_to_the_other(app, connection):
+    with background(app) as start:
+        with app.extensions["db.engine"].connect() as first:
+            runs_dao.start_run(first, tonight(), clock.now())
+            runs_dao.begin_types(first, tonight(), NOTIFICATION_TYPES, clock.now())
+            second = start(lambda: nightly.start_run(once=True))
+            wait_until(lambda: waiting_for_locks(connection) == 1)
+            first.rollback()
+        assert second.result(timeout=10) == tonight()
+    assert len(run_types(connection)) == 3
+
+
 @pytest.mark.parametrize(
     ("now", "night"),
     [
@@ -82,6 +108,7 @@ def test_a_night_that_begins_clears_records_that_are_too_old_and_keeps_the_other
         connection.execute(text("UPDATE retention.steps SET started_at = night WHERE night < :n"), {"n": tonight()})
     nights = set(connection.execute(text("SELECT night FROM retention.chains")).scalars())
     assert len(nights) == 2
+    heartbeat.fold()
     nightly.start_run()
     for table in ("chains", "steps"):
         assert set(connection.execute(text(f"SELECT night FROM retention.{table}")).scalars()) == {max(nights)}
@@ -174,7 +201,7 @@ def test_a_large_service_has_several_slices_and_a_small_one_has_one(app, connect
         for service in (large, small)
     }
     assert bounds == {
-        large: [(None, ages[5]), (ages[5], ages[10]), (ages[10], None)],
+        large: [(None, ages[4]), (ages[4], ages[8]), (ages[8], None)],
         small: [(None, None)],
     }
     make_due(connection)
@@ -193,7 +220,7 @@ def test_a_service_too_slow_to_slice_is_not_left_out(app, connection, monkeypatc
     for _ in range(12):
         create_notification(connection, service)
     # As a statement time-out would: the statement is refused by the database.
-    monkeypatch.setattr(notifications_dao, "SLICE_BOUND", "SELECT pg_catalog.no_such_function() WHERE {overdue}")
+    monkeypatch.setattr(counting_dao, "SLICE_BOUND", "SELECT pg_catalog.no_such_function() WHERE {overdue}")
     with capture_logs() as said:
         nightly.fan_out("email")
     assert [(row["slice_from"], row["slice_before"]) for row in chains(connection)] == [(None, None)]
@@ -258,6 +285,7 @@ def test_a_fan_out_that_is_delivered_again_leaves_chains_that_are_under_way_as_t
 def test_a_fan_out_that_is_delivered_again_after_the_end_looks_again(app, connection):
     service = create_service(connection)
     first = create_notification(connection, service)
+    create_notification(connection, service, key_type="test")
     do_all(nightly.fan_out("email"))
     second = create_notification(connection, service)
     do_all(nightly.fan_out("email"))

@@ -173,9 +173,7 @@ def test_the_test_chain_starts_when_the_move_has_nothing_left_and_once(app, conn
     assert stages == sorted(stages)  # "real" before "test"
     assert (live(connection), history(connection)) == (set(), real)
     moved = [(step["stage"], step["moved"], step["deleted"]) for step in steps(connection)]
-    assert [(stage, rows) for stage, rows, _ in moved if stage == "real"][:3] == [("real", 4), ("real", 4), ("real", 1)]
-    assert [(rows, deleted) for stage, rows, deleted in moved if stage == "test"][:2] == [(0, 4), (0, 1)]
-    assert moved[-1] == ("test", 0, 0)
+    assert moved == [("real", 4, 0), ("real", 4, 0), ("real", 1, 0), ("test", 0, 4), ("test", 0, 1)]
     assert states(connection) == [("real", "ended", None), ("test", "ended", None)]
     assert drain(wakes) == wakes  # each of them stale, none with a successor
 
@@ -187,6 +185,15 @@ def test_with_only_deferred_letters_left_the_test_chain_starts(app, connection, 
     run_night()
     assert live(connection) == {held_back}
     assert keys(s3, settings.s3_bucket_test_letters) == set()
+
+
+def test_a_test_letter_that_is_not_final_has_a_chain_that_reports_it_though_it_is_the_only_one(
+    app, connection, s3, service
+):
+    kept = create_letter(connection, s3, service, key_type="test", notification_status="sending")
+    run_night()
+    assert live(connection) == {kept}
+    assert [(step["stage"], step["not_final"]) for step in steps(connection)] == [("real", 0), ("test", 1)]
 
 
 def test_with_only_letters_left_that_are_not_final_the_test_chain_starts(app, connection, s3, service):
