@@ -5,7 +5,7 @@ from typing import Any
 from flask import Flask
 
 from app import config
-from app.db import db
+from app.db import PlatformTables, db
 
 
 def create_app(settings: config.Settings | None = None, **_: Any) -> Flask:
@@ -15,6 +15,6 @@ def create_app(settings: config.Settings | None = None, **_: Any) -> Flask:
     app = Flask(__name__)
     settings = settings or config.load()
     app.extensions["settings"] = settings
-    db.init_app(app, settings.database_url)
+    db.init_app(app, settings.database_url, PlatformTables(settings.platform_schema, settings.tables_deleted_with))
     wire(app)
     return app

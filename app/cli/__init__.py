@@ -5,8 +5,13 @@ import os
 from flask import Flask
 
 from app import logs
+from app.cli import adopt as _adopt  # noqa: F401 - adds its command to `retention`
+from app.cli.accounts import accounts
 from app.cli.database import database
+from app.cli.doctor import doctor
+from app.cli.ops import ops
 from app.cli.retention import retention
+from app.cli.sessions import sessions
 from app.cli.shell import shell_context
 
 
@@ -15,5 +20,9 @@ def register(app: Flask) -> None:
     if os.environ.get("FLASK_RUN_FROM_CLI") == "true":  # flask's own mark; not in a web server, a worker or a test
         logs.configure(app.extensions["settings"])
     app.cli.add_command(retention)
+    app.cli.add_command(accounts)
     app.cli.add_command(database)
+    app.cli.add_command(sessions)
+    app.cli.add_command(doctor)
+    app.cli.add_command(ops)
     app.shell_context_processor(shell_context)

@@ -10,7 +10,7 @@ from psycopg2 import errors
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.retention.readiness import DatabaseNotReady
+from app.retention.readiness import MAKE_TABLES, DatabaseNotReady
 
 
 class SentencesGroup(AppGroup):
@@ -37,7 +37,7 @@ def failures_as_sentences() -> Iterator[None]:
 
 def _sentence(error: DBAPIError) -> str | None:
     if isinstance(error.orig, errors.UndefinedTable):
-        return f"{error.orig.diag.message_primary}. Make the tables with: flask db upgrade"
+        return f"{error.orig.diag.message_primary}. {MAKE_TABLES}"
     if isinstance(error.orig, errors.LockNotAvailable):
         return "A lock was held by someone else for too long, so nothing was changed. Try again when it is quieter."
     if isinstance(error, OperationalError) and getattr(error.orig, "pgcode", None) is None:

@@ -1,11 +1,9 @@
 """`flask retention …`: look before, run, look after, and step in."""
 
-import getpass
 import json
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import click
@@ -13,18 +11,23 @@ from rich.console import Console
 
 from app import clock
 from app.cli import show
+from app.cli.audit import audit_command
 from app.cli.errors import SentencesGroup
+from app.cli.history import history_command
+from app.cli.words import Words, operator
 from app.dao import overview_dao
 from app.dao.chains_dao import Wake
 from app.dao.holds_dao import PIPELINE
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
-from app.retention import operations
+from app.retention import operations, overdue
 from app.retention.plan import plan
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
 retention = SentencesGroup("retention", help="Personal data past its retention: plan, run, status, and stepping in.")
+retention.add_command(audit_command)
+retention.add_command(history_command)
 
 
 class Instant(click.ParamType):
@@ -37,18 +40,6 @@ class Instant(click.ParamType):
             return clock.as_utc(value)  # type: ignore[arg-type]
         except clock.NotATime as error:
             self.fail(str(error), param, context)
-
-
-class Words(click.ParamType):
-    """A line of text for the record."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
-        text = str(value)
-        if not text.isprintable():
-            self.fail("it must be one line of text, without control characters", param, context)
-        return text
 
 
 service_option = click.option("--service", type=click.UUID, help="Only this service, by its id.")
@@ -88,7 +79,7 @@ def run_command(
         click.echo("Dry run: nothing was started.")
         return
     try:
-        wakes = operations.run(types or NOTIFICATION_TYPES, service, before, force=force)
+        wakes = operations.run(types or None, service, before, force=force, started_by=operator())
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     from app.celery.nightly_tasks import send_wakes
@@ -121,6 +112,15 @@ def status_command(nights: int) -> None:
     show.status(clock.now().date() - timedelta(days=nights))
 
 
+@retention.command("overdue")
+def overdue_command() -> None:
+    """What is past its retention and still there, measured from the data. Exits with 1 when a person must act."""
+    state = overdue.measure()
+    show.overdue(state)
+    if state.is_red:
+        raise SystemExit(1)
+
+
 @retention.command("deferred")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The most to list.")
 def deferred_command(limit: int) -> None:
@@ -134,7 +134,7 @@ def deferred_command(limit: int) -> None:
 @click.option("--reason", type=Words(), help="Those with this reason, such as AccessDenied.")
 def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None) -> None:
     """Try deferred letters again now: all, or those named. The dispatcher starts them within its minute."""
-    count = operations.retry(list(ids) or None, service, reason)
+    count = operations.retry(list(ids) or None, service, reason, retried_by=operator())
     click.echo(f"{count} are due now." if count else "No deferred letter fits.")
 
 
@@ -144,7 +144,7 @@ def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None)
 def hold_command(service: UUID, reason: str) -> None:
     """Put a service on hold: once this returns, nothing of it is deleted until `flask retention lift`."""
     try:
-        placed = operations.hold(service, reason, getpass.getuser())
+        placed = operations.hold(service, reason, operator())
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Service {service} is on hold." if placed else f"Service {service} was on hold already.")
@@ -154,7 +154,7 @@ def hold_command(service: UUID, reason: str) -> None:
 @click.argument("service", type=click.UUID)
 def lift_command(service: UUID) -> None:
     """Lift a service's hold; its chains go on."""
-    lifted, woken = operations.lift(str(service), getpass.getuser())
+    lifted, woken = operations.lift(str(service), operator())
     if not lifted:
         raise click.ClickException(f"service {service} is not on hold")
     click.echo(f"The hold is lifted; {woken} chains go on.")
@@ -164,14 +164,14 @@ def lift_command(service: UUID) -> None:
 @click.option("--reason", type=Words(), required=True, help="Why, for the record.")
 def pause_command(reason: str) -> None:
     """Pause everything: each chain rests after its current step, until `flask retention resume`."""
-    placed = operations.pause(reason, getpass.getuser())
+    placed = operations.pause(reason, operator())
     click.echo("The pipeline is paused." if placed else "The pipeline was paused already.")
 
 
 @retention.command("resume")
 def resume_command() -> None:
     """End the pause; chains go on where they were."""
-    lifted, woken = operations.lift(PIPELINE, getpass.getuser())
+    lifted, woken = operations.lift(PIPELINE, operator())
     click.echo(f"The pipeline goes on, with {woken} chains." if lifted else "The pipeline was not paused.")
 
 
@@ -182,5 +182,5 @@ def resume_command() -> None:
 )
 def accept_missing_command() -> None:
     """Accept that many letters have no file; the chains that rest for it go on."""
-    woken = operations.accept_missing(getpass.getuser())
+    woken = operations.accept_missing(operator())
     click.echo(f"Accepted; {woken} chains go on." if woken else "No chain rests for missing files.")

@@ -1,6 +1,7 @@
 """Tables in the terminal."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import date, datetime
 from uuid import UUID
 
@@ -10,8 +11,11 @@ from rich.table import Table
 
 from app import clock
 from app.dao import deferred_dao, holds_dao, overview_dao, services_dao
+from app.dao.audit_dao import Audit
+from app.dao.step_history_dao import DayOfSteps
 from app.db import db
 from app.models.types import LETTER, NOTIFICATION_TYPES
+from app.retention.overdue import State, spoken
 from app.retention.plan import Plan
 
 LEAST_WIDTH = 240
@@ -30,23 +34,34 @@ def plan(tonight: Plan, types: Sequence[str] = NOTIFICATION_TYPES, only: UUID | 
         "test rows",
         "not final",
         "deferred",
+        "on hold",
     )
-    totals = [0, 0, 0]
+    totals = [0] * 6
     for of_type in tonight.types:
         for service in of_type.services:
             if of_type.notification_type not in types or only not in (None, service.service_id):
                 continue
             letters = service.rows if of_type.notification_type == LETTER else 0
+            goes = (service.rows, letters, service.test_rows)
+            counts = (*goes, service.not_final, service.deferred, service.on_hold)
             rows.add_row(
-                str(service.service_id),
-                of_type.notification_type,
-                _time(service.cutoff),
-                *map(_count, (service.rows, letters, service.test_rows, service.not_final, service.deferred)),
+                str(service.service_id), of_type.notification_type, _time(service.cutoff), *map(_count, counts)
             )
-            totals = [sum(pair) for pair in zip(totals, (service.rows, letters, service.test_rows), strict=True)]
+            totals = [sum(pair) for pair in zip(totals, counts, strict=True)]
     console.print(rows)
     console.print(f"{totals[0]:,} rows to move, {totals[1]:,} of them letters; {totals[2]:,} test rows to delete.")
+    if stays := sum(totals[3:]):
+        console.print(
+            f"{stays:,} stay: {totals[3]:,} not final, {totals[4]:,} deferred until their next attempt, "
+            f"{totals[5]:,} on hold."
+        )
     for of_type in tonight.types:
+        referred_to = sum(service.referred_to for service in of_type.services)
+        if referred_to:
+            console.print(
+                f"{referred_to:,} overdue {of_type.notification_type} rows stay: rows of other tables refer to them. "
+                "Delete those, or see REFERRING_ROWS."
+            )
         if of_type.rows_without_service:
             console.print(
                 f"{of_type.rows_without_service:,} overdue {of_type.notification_type} rows have no service. "
@@ -65,6 +80,7 @@ def status(since: date) -> None:
         runs = overview_dao.runs_since(connection, since)
         steps = overview_dao.steps_since(connection, since)
         chains = overview_dao.chains_since(connection, since)
+        folders = overview_dao.folders_since(connection, since)
         deferred, needing_person = deferred_dao.count_letters(connection)
         buckets = deferred_dao.buckets(connection)
         refused = services_dao.refused(connection)
@@ -101,6 +117,12 @@ def status(since: date) -> None:
         chains,
         ("night", "notification_type", "stage", "state", "reason", "chains", "due_at", "attempts", "last_error"),
     )
+    _print(console, "Letter folders indexed", folders, ("night", "bucket", "folders", "files", "without_row"))
+    if any(folder["without_row"] for folder in folders):
+        console.print(
+            "Files without a row belong to no letter that is known: no retention will ever delete them. "
+            "Find out who wrote them, and delete them by hand."
+        )
     console.print(f"{deferred:,} letters deferred, {needing_person:,} of them need a person.")
     for bucket in buckets:
         console.print(
@@ -116,6 +138,61 @@ def status(since: date) -> None:
         console.print(_refusal(refusal))
     for scope, reason, placed_by, placed_at in holds:
         console.print(f"On hold: {scope} ({reason}), by {placed_by} since {_time(placed_at)}.")
+
+
+def overdue(state: State) -> None:
+    """What is kept past its retention: the sentence first, then each service and type, the longest first."""
+    console = _console()
+    rows = _table("Past their retention", "", "type", "service", "rows", "past by", "why", "")
+    for one in state.kept:
+        rows.add_row(
+            one.kind,
+            one.notification_type,
+            str(one.service_id or ""),
+            f"{'more than ' if one.more else ''}{one.rows:,}",
+            spoken(one.past) if one.past else "",
+            ", ".join(one.why),
+            "act" if state.is_alarm(one) else "",
+        )
+    console.print(state.sentence, style="red" if state.is_red else "green")
+    if state.kept:
+        console.print(rows)
+
+
+def audit(found: Audit) -> None:
+    """What an audit found, most important first, and what to do about it."""
+    console = _console()
+    rows = _table(f"Audit {found.id}, begun by {found.started_by}", "", "", "")
+    for count, what, note in (
+        (found.files_seen, "files seen", ""),
+        (found.files_without_row, "files without a row", "flask retention audit --delete removes them"),
+        (found.files_of_history, "… whose row is in history", "the promise was broken: find out how"),
+        (found.files_within_retention, "files without a row, within a retention", "judged when their time is up"),
+        (found.files_misplaced, "files where no step looks", "their letter's row names another place"),
+        (found.unrecognised_files, "files under names that fit no letter", "find out who writes them"),
+        (found.files_young, "files too young to be judged", ""),
+        (found.rows_seen, "letters looked at", ""),
+        (found.rows_without_file, "letters without a file", "their ids: retention.audit_findings, or --keys"),
+        (found.rows_in_mixed_case, "letters with a reference in mixed case", "nothing is deleted while there are"),
+        (found.deleted_files, "files deleted", ""),
+    ):
+        rows.add_row(_count(count), what, note if count else "")
+    console.print(rows)
+    if found.refused:
+        console.print(f"Not read to the end: {found.refused}. The counts lack what is there.")
+
+
+def history(days: Sequence[DayOfSteps]) -> None:
+    """A row per night, type and stage, and the totals."""
+    console = _console()
+    columns = tuple(field.name for field in fields(DayOfSteps) if field.name != "service_id")
+    _print(console, "What went, when", [vars(day) for day in days], columns)
+    if not days:
+        console.print("No step is on record for this.")
+        return
+    moved, deleted = sum(day.moved for day in days), sum(day.deleted for day in days)
+    files = sum(day.files_deleted for day in days)
+    console.print(f"{moved:,} rows moved to history, {deleted:,} test rows deleted, {files:,} files deleted.")
 
 
 def deferred(limit: int) -> None:

@@ -107,12 +107,24 @@ def test_the_plan_counts_what_tonight_would_do(connection, s3, flask):
 def test_the_plan_as_a_table_has_the_same_numbers(connection, s3, flask):
     service = a_bit_of_everything(connection, s3)["service"]
     said = flask("plan").stdout
-    rows = {tuple(line.split()[:2]): line.split()[-5:] for line in said.splitlines() if str(service) in line}
+    rows = {tuple(line.split()[:2]): line.split()[-6:] for line in said.splitlines() if str(service) in line}
     assert rows == {
-        (str(service), "email"): ["3", "0", "1", "0", "0"],
-        (str(service), "letter"): ["1", "1", "1", "2", "1"],
+        (str(service), "email"): ["3", "0", "1", "0", "0", "0"],
+        (str(service), "letter"): ["1", "1", "1", "2", "1", "0"],
     }
     assert "4 rows to move, 1 of them letters; 2 test rows to delete." in said
+    assert "3 stay: 2 not final, 1 deferred until their next attempt, 0 on hold." in said
+
+
+@pytest.mark.parametrize("command", ["hold", "pause"])
+def test_the_plan_counts_what_is_on_hold_as_staying(connection, s3, flask, command):
+    everything, other = a_bit_of_everything(connection, s3), create_service(connection)
+    create_notification(connection, other, "email")
+    flask(command, *([everything["service"]] if command == "hold" else []), "--reason", "an inquiry")
+    moves = 1 if command == "hold" else 0
+    said = flask("plan").stdout
+    assert f"{moves} rows to move, 0 of them letters; 0 test rows to delete." in said
+    assert f"{10 - moves} stay: 2 not final, 1 deferred until their next attempt, {7 - moves} on hold." in said
 
 
 def test_the_plan_names_what_is_left_alone_and_why(connection, flask):
