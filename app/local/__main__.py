@@ -1,4 +1,4 @@
-"""`python -m app.local demo | up | shell`: what `make` calls."""
+"""`python -m app.local demo | up | shell`: what `make` calls. And `break-bucket`, `mend-bucket`, to try the page on."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.local.processes import StartError
 from app.local.product import ROOT
+from app.local.signals import endings_insist
 
 INTERRUPTED = 130
 STATE = ROOT / ".local" / "stack.json"
@@ -24,9 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }.items():
         command = commands.add_parser(name, help=says)
         command.add_argument("--state", type=Path, default=STATE, help=argparse.SUPPRESS)  # for tests
+    for name, says in {
+        "break-bucket": "make a bucket of what `up` runs refuse everything, with overdue letters in it",
+        "mend-bucket": "make it answer again",
+    }.items():
+        command = commands.add_parser(name, help=says)
+        command.add_argument("bucket", help="such as local-letters-pdf")
+        command.add_argument("--state", type=Path, default=STATE, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     try:
-        return _run(options)
+        with endings_insist():
+            return _run(options)
     except KeyboardInterrupt:
         print("Stopped; everything is removed.")
         return INTERRUPTED
@@ -43,6 +52,10 @@ def _run(options: argparse.Namespace) -> int:
         return demo.run(options.scale)
     from app.local import up
 
+    if options.command == "break-bucket":
+        return up.break_bucket(options.state, options.bucket)
+    if options.command == "mend-bucket":
+        return up.mend_bucket(options.state, options.bucket)
     return up.shell(options.state) if options.command == "shell" else up.run(options.state)
 
 

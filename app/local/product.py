@@ -5,8 +5,8 @@ from pathlib import Path
 
 from alembic import command
 
-from app.cli.database import alembic_config
 from app.config import psycopg2_url
+from app.revisions import alembic_config
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
@@ -14,7 +14,7 @@ WORKERS = 2
 
 def migrate(database_url: str) -> None:
     """Apply all migrations."""
-    command.upgrade(alembic_config(psycopg2_url(database_url)), "head")
+    command.upgrade(alembic_config(psycopg2_url(database_url)), "heads")
 
 
 def worker() -> list[str | Path]:

@@ -1,17 +1,20 @@
-"""moto's S3 server in a child process, on 127.0.0.1 and a free port.
+"""moto's S3 server, which is an SES server too, in a child process, on 127.0.0.1 and a free port.
 
 A stand-in that is more lenient than S3 (it takes any credentials, and more than 1,000 keys in a delete), with
 versions, delete markers and object locks. It keeps everything in memory: a restart loses it.
 """
 
+import json
 import os
 import secrets
 import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+from urllib.request import ProxyHandler, build_opener
 
 import boto3
 import botocore.session
@@ -26,6 +29,16 @@ if TYPE_CHECKING:
 
 REGION = "eu-west-1"
 MOTO = ("-m", "moto.server")
+SECONDS_TO_ANSWER = 60
+
+
+@dataclass(frozen=True)
+class SentEmail:
+    """An email that the server took, as it remembers it."""
+
+    to: str
+    subject: str
+    html: str
 
 
 class EmbeddedS3:
@@ -52,6 +65,7 @@ class EmbeddedS3:
         """What points boto3, without arguments, at this server and at nothing else."""
         return {
             "AWS_ENDPOINT_URL_S3": self.url,
+            "AWS_ENDPOINT_URL_SESV2": self.url,
             "AWS_ACCESS_KEY_ID": self._access_key,
             "AWS_SECRET_ACCESS_KEY": self._secret_key,
             "AWS_REGION": REGION,
@@ -97,14 +111,32 @@ class EmbeddedS3:
 
     def client(self) -> "S3Client":
         """A client of this server, whatever profile or proxy the shell names. Close it after use."""
+        client: S3Client = self._client("s3")
+        return client
+
+    def verify_sender(self, address: str) -> None:
+        """Let emails be sent from the address. SES takes them from verified senders only."""
+        with closing(self._client("sesv2")) as ses:
+            ses.create_email_identity(EmailIdentity=address)
+
+    def sent_emails(self) -> list[SentEmail]:
+        """What was sent through this server, in order. Slow when it holds many files."""
+        with build_opener(ProxyHandler({})).open(f"{self.url}/moto-api/data.json", timeout=SECONDS_TO_ANSWER) as answer:
+            remembered = json.load(answer).get("ses", {}).get("Message", [])
+        return [
+            SentEmail(", ".join(email["destinations"]["ToAddresses"]), email["subject"], email["body"])
+            for email in remembered
+        ]
+
+    def _client(self, service: str) -> Any:
         nothing = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
-        session = boto3.Session(
+        session: Any = boto3.Session(
             self._access_key,
             self._secret_key,
             region_name=REGION,
             botocore_session=botocore.session.Session(session_vars=nothing),
         )
-        return session.client("s3", endpoint_url=self.url, config=Config(proxies={}))
+        return session.client(service, endpoint_url=self.url, config=Config(proxies={}))
 
     def create_buckets(self, names: Iterable[str], versioned: Iterable[str] = ()) -> None:
         """Make the buckets `names`; those in `versioned`, which must be among them, keep versions."""

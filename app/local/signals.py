@@ -1,6 +1,6 @@
 """Being told to end, by whichever signal, leads through the same clean-up as Ctrl-C.
 
-Only the main thread can set handlers; elsewhere both context managers do nothing.
+Only the main thread can set handlers; elsewhere `endings_interrupt` and `endings_wait` do nothing.
 """
 
 import signal
@@ -12,8 +12,37 @@ from types import FrameType
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+SECONDS_UNTIL_AGAIN = 3
+"""Longer than it takes from the exception to the clean-up."""
+
+
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
+
+
+def _insist(signum: int, frame: FrameType | None) -> None:
+    signal.setitimer(signal.ITIMER_REAL, SECONDS_UNTIL_AGAIN)
+    _interrupt(signum, frame)
+
+
+@contextmanager
+def endings_insist() -> Iterator[None]:
+    """Each of them raises KeyboardInterrupt, again and again until `endings_wait` begins, or the block is left.
+
+    Once is not enough: raised inside of a destructor or of a callback from C, an exception is dropped.
+    For a program's own main function: it takes the alarm for itself.
+    """
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
+    changed = [number for number, handler in before.items() if handler in usual]
+    try:
+        for number in changed:
+            signal.signal(number, _insist)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in changed:
+            signal.signal(number, before[number])
 
 
 @contextmanager
@@ -41,6 +70,8 @@ def endings_wait() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    if signal.getsignal(signal.SIGALRM) is _insist:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     held: list[int] = []
     before = {number: signal.getsignal(number) for number in ENDING}
     for number in ENDING:

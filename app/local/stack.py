@@ -25,7 +25,10 @@ BUCKETS = {
     "S3_BUCKET_TEST_LETTERS": "local-test-letters",
     "S3_BUCKET_INVALID_PDF": "local-invalid-pdf",
     "S3_BUCKET_LETTERS_SCAN": "local-letters-scan",
+    "S3_BUCKET_USER_FILES": "local-user-files",
+    "S3_BUCKET_EXPORTS": "local-exports",
 }
+EMAIL_SENDER = "no-reply@localhost.test"
 
 
 class Stack:
@@ -78,7 +81,7 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """The variables that point the product at this stack."""
         servers = {"DATABASE_URL": self.postgres.url, "CELERY_BROKER_URL": self.broker.url}
-        return environment.NO_REAL_AWS | servers | self.s3.environment | BUCKETS
+        return environment.NO_REAL_AWS | servers | self.s3.environment | BUCKETS | {"EMAIL_SENDER": EMAIL_SENDER}
 
     def isolated_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """`environment`, and of `base` (this process's own when None) only what names no system."""
@@ -93,7 +96,8 @@ class Stack:
     ) -> Child:
         """Run `argv` until the stack ends, its output in `<directory>/<name>.log`.
 
-        `env` is added to `isolated_environment()`. A name can be taken again once its process has ended.
+        `env` is added to `isolated_environment()`. Its temporary files are in the directory, too, so that what a
+        process leaves that had to be killed goes with it. A name can be taken again once its process has ended.
         """
         if name in self.processes and self.processes[name].running:
             raise StartError(f"{name} is running already")
@@ -101,7 +105,7 @@ class Stack:
             name,
             argv,
             log=self.directory / f"{name}.log",
-            env=self.isolated_environment() | dict(env or {}),
+            env=self.isolated_environment() | {"TMPDIR": str(self.directory)} | dict(env or {}),
             cwd=cwd,
         )
         self.processes[name] = child
@@ -137,5 +141,6 @@ class Stack:
         self.broker.wait_ready()
         self.s3.wait_ready()
         self.s3.create_buckets(BUCKETS.values(), self._versioned)
+        self.s3.verify_sender(EMAIL_SENDER)
         self.postgres.launch()
         self.postgres.wait_ready()

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shlex
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from app.config import Settings
-from app.local import product
+from app.local import breaking, ops_access, product
 from app.local.environment import isolated_environment
 from app.local.processes import HOST, Child, StartError, answers, free_port
 from app.local.progress import SeedProgress, console
@@ -30,6 +31,7 @@ from app.local.stack import Stack
 
 SERVERS = ("DATABASE_URL", "CELERY_BROKER_URL", "AWS_ENDPOINT_URL_S3")
 USUAL_PORT = 5000
+S3_WITH_SWITCH = Path(__file__).with_name("s3_switch.py")
 SECONDS_BETWEEN_LOOKS = 0.5
 
 # A night spreads its start over minutes; a person who tries it out would rather see it at once.
@@ -74,6 +76,18 @@ def shell(state: Path) -> int:
     os.execve(sys.executable, argv, environment)  # noqa: S606 - no shell is wanted between us
 
 
+def break_bucket(state: Path, bucket: str) -> int:
+    """Make a bucket of the stack that `up` runs refuse everything, with letters in it that are overdue."""
+    breaking.break_bucket(bucket, isolated_environment() | _chosen_settings() | _running(state))
+    return 0
+
+
+def mend_bucket(state: Path, bucket: str) -> int:
+    """Make it answer again."""
+    breaking.mend_bucket(bucket, _running(state))
+    return 0
+
+
 def _running(state: Path) -> dict[str, str]:
     """The variables of the stack that `up` runs."""
     with contextlib.suppress(FileNotFoundError), state.open() as file:
@@ -86,15 +100,16 @@ def _running(state: Path) -> dict[str, str]:
 
 
 def _on_embedded_servers(state: Path) -> None:
-    settings = _chosen_settings()
-    with _only_one(state) as announcement, Stack() as stack:
+    settings, page = {"METRICS_TOKEN": secrets.token_hex(16)} | _chosen_settings(), ops_access.access()
+    with _only_one(state) as announcement, Stack(s3_server=[S3_WITH_SWITCH]) as stack:
 
         def start(name: str, argv: Sequence[str | Path]) -> Child:
-            return stack.start_process(name, argv, settings, product.ROOT)
+            own = dict(page.settings) if name == "web" else {}
+            return stack.start_process(name, argv, settings | own, product.ROOT)
 
         product.migrate(stack.postgres.url)
         _seed_a_little(stack)
-        _serve(start, stack.directory, lambda: _announce(announcement, stack.environment | settings))
+        _serve(start, stack.directory, lambda: _announce(announcement, stack.environment | settings), page.says)
 
 
 def _on_given_servers() -> None:
@@ -110,10 +125,10 @@ def _on_given_servers() -> None:
             children.append(Child(name, argv, log=log, env=os.environ, cwd=product.ROOT))
             return children[-1]
 
-        _serve(start, directory, lambda: None)
+        _serve(start, directory, lambda: None, "as OPS_USERS or OPS_PROXY_HEADER say")
 
 
-def _serve(start: Start, directory: Path, announce: Callable[[], None]) -> None:
+def _serve(start: Start, directory: Path, announce: Callable[[], None], who: str) -> None:
     """Start the product, say where it is, and watch over it."""
     port = _web_port()
     children = [
@@ -124,6 +139,7 @@ def _serve(start: Start, directory: Path, announce: Callable[[], None]) -> None:
     children[0].wait_until(lambda: answers(port))
     announce()
     print(f"web:  http://{HOST}:{port} (health: http://{HOST}:{port}/health/live)")
+    print(f"ops:  http://{HOST}:{port}/ops ({who})")
     print(f"logs: {directory}/{{web,worker,beat}}.log")
     print("next: make shell in another terminal; Ctrl-C here stops everything", flush=True)
     while True:
@@ -168,9 +184,9 @@ def _seed_a_little(stack: Stack) -> None:
 
 
 def _chosen_settings() -> dict[str, str]:
-    """Settings for one person, and those that the shell has set but for what names a server or a bucket."""
+    """Settings for one person, and those that the shell has set but for what names a server, a bucket or a sender."""
     names = {name.upper() for name in Settings.model_fields}
-    names = {name for name in names if not name.startswith(("S3_BUCKET_", "AWS_"))} - set(SERVERS)
+    names = {name for name in names if not name.startswith(("S3_BUCKET_", "AWS_"))} - {*SERVERS, "EMAIL_SENDER"}
     chosen = {name: os.environ[name] for name in sorted(names) if os.environ.get(name, "").strip()}
     return FOR_ONE_PERSON | chosen
 

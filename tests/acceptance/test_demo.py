@@ -1,12 +1,9 @@
 """What a newcomer starts, `make demo`, `make up` and `make shell`, as processes of their own."""
 
-import contextlib
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -14,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SECONDS_TO_END = 60
+from tests.acceptance.local import SECONDS_TO_END, Local, end, read_until
 
 # What must never be reached, whatever the shell has exported: closed ports, a profile that doesn't exist, and
 # settings that would spoil the night.
@@ -36,49 +32,6 @@ REAL_SYSTEM = {
 }
 
 
-class Local:
-    """Starts subcommands of `python -m app.local`, as from a shell with nothing but `environment` exported."""
-
-    def __init__(self, temporary: Path) -> None:
-        self.temporary = temporary
-        self.state = temporary / "stack.json"
-        self.processes: list[subprocess.Popen[str]] = []
-
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        usual = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app.local", *arguments],
-            cwd=ROOT,
-            env=usual | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"} | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.processes.append(process)
-        return process
-
-    def up(self, **environment: str) -> tuple[subprocess.Popen[str], str]:
-        """`up`, once it is ready, and what it has printed."""
-        process = self.start("up", "--state", str(self.state), **environment)
-        return process, read_until(process, "next: make shell")
-
-    def shell(self, line: str) -> str:
-        """What a shell prints that is given this line."""
-        return self.start("shell", "--state", str(self.state)).communicate(line, SECONDS_TO_END)[0]
-
-    def left_running(self) -> list[str]:
-        """Command lines of processes that have to do with the temporary directory. Linux alone can say."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has ended, or is somebody else's
-                command = (process / "cmdline").read_bytes()
-                if str(self.temporary).encode() in command + (process / "environ").read_bytes():
-                    found.append(command.replace(b"\0", b" ").decode())
-        return found
-
-
 @pytest.fixture
 def local() -> Iterator[Local]:
     """On a temporary directory that other accounts can reach: root's PostgreSQL runs as another one."""
@@ -90,28 +43,6 @@ def local() -> Iterator[Local]:
         for process in made.processes:  # those that a failed test left
             if process.returncode is None:
                 end(process, signal.SIGTERM)
-
-
-def read_until(process: subprocess.Popen[str], what: str) -> str:
-    """The output up to the line that holds `what`."""
-    assert process.stdout is not None
-    read = ""
-    for line in process.stdout:
-        read += line
-        if what in line:
-            return read
-    raise AssertionError(f"{what!r} was never printed:\n{read}")
-
-
-def end(process: subprocess.Popen[str], how: signal.Signals) -> str:
-    """Send the signal; the rest of the output."""
-    process.send_signal(how)
-    try:
-        return process.communicate(timeout=SECONDS_TO_END)[0]
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise
 
 
 def test_the_demo_verifies_its_night_whatever_the_shell_has_exported_and_leaves_nothing(local):
@@ -148,6 +79,10 @@ def test_the_stack_stays_up_for_a_shell_until_it_is_told_to_end(local):
     web = re.search(r"http://\S+/health/live", printed)[0]
     with urllib.request.urlopen(web, timeout=SECONDS_TO_END) as answer:  # noqa: S310 - our own server
         assert answer.status == 200
+    token = {"Authorization": f"Bearer {exported['METRICS_TOKEN']}"}
+    metrics = urllib.request.Request(web.replace("/health/live", "/metrics"), headers=token)  # noqa: S310
+    with urllib.request.urlopen(metrics, timeout=SECONDS_TO_END) as answer:  # noqa: S310
+        assert b'retention_scrape_errors{part="overdue"} 0.0' in answer.read()
     assert "['services', 6]" in local.shell("print(['services', db.session.query(Service).count()])\n")
     second = local.start("up", "--state", str(local.state))
     assert "is running already in this checkout" in second.communicate(timeout=SECONDS_TO_END)[0]

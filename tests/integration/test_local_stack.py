@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+import boto3
 import psycopg2
 import pytest
 import redis
+from botocore.exceptions import ClientError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.local.directory import living, sweep, usable_root
 from app.local.processes import HOST, Child, StartError, answers
+from app.local.s3 import SentEmail
 from app.local.stack import BUCKETS, Stack
 
 OWNER = """
@@ -148,6 +151,7 @@ def test_a_restarted_database_keeps_port_and_data(stack: Stack, mode: str) -> No
 def test_a_restarted_broker_keeps_port_and_queue(stack: Stack, how: signal.Signals) -> None:
     with redis.Redis.from_url(stack.broker.url) as client:
         client.rpush(f"queue-{how.name}", "a task")
+        assert client.config_get("appendfsync") == {"appendfsync": "always"}  # else a kill may take what was confirmed
     stack.broker.restart(how)
     with redis.Redis.from_url(stack.broker.url) as client:
         assert client.lrange(f"queue-{how.name}", 0, -1) == [b"a task"]
@@ -169,6 +173,7 @@ def test_a_process_on_the_stack_sees_the_stack_and_nothing_real(stack: Stack, mo
     seen = json.loads((stack.directory / "printer.log").read_text())
     assert seen["DATABASE_URL"] == stack.postgres.url
     assert seen["EXTRA"] == "1"
+    assert seen["TMPDIR"] == str(stack.directory)  # removed with it, also what a killed process left
     assert "AWS_PROFILE" not in seen
 
 
@@ -316,3 +321,16 @@ def _listening(process: Child) -> set[tuple[str, int]]:
 def _family(pid: int) -> list[int]:
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return [pid, *(descendant for child in children for descendant in _family(child))]
+
+
+def test_the_stack_takes_emails_from_its_own_sender_only_and_remembers_them(stack):
+    address = stack.environment["EMAIL_SENDER"]
+    content = {"Simple": {"Subject": {"Data": "Hello"}, "Body": {"Html": {"Data": "<p>Hello</p>"}}}}
+    session = boto3.Session("key", "secret", region_name="eu-west-1")
+    with closing(session.client("sesv2", endpoint_url=stack.environment["AWS_ENDPOINT_URL_SESV2"])) as ses:
+        with pytest.raises(ClientError, match="not verified"):
+            ses.send_email(
+                FromEmailAddress="b@elsewhere.test", Destination={"ToAddresses": ["a@b.test"]}, Content=content
+            )
+        ses.send_email(FromEmailAddress=address, Destination={"ToAddresses": ["a@b.test"]}, Content=content)
+    assert stack.s3.sent_emails() == [SentEmail("a@b.test", "Hello", "<p>Hello</p>")]

@@ -4,14 +4,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from app.local import processes
+from app.local import processes, signals
 from app.local.processes import HOST, Child, StartError, answers, free_port
-from app.local.signals import endings_interrupt, endings_wait
+from app.local.signals import endings_insist, endings_interrupt, endings_wait
 
 STUBBORN = """
 import signal, time
@@ -108,6 +108,36 @@ def test_being_told_to_end_is_an_interrupt(number: signal.Signals) -> None:
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(number, before)
+
+
+@pytest.fixture
+def insistent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As a program of its own has it, and with less patience."""
+    monkeypatch.setattr(signals, "SECONDS_UNTIL_AGAIN", 0.05)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("insistent")
+def test_an_ending_that_was_dropped_is_told_again() -> None:
+    def work() -> None:
+        with suppress(KeyboardInterrupt):  # as Python does inside of a destructor
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt), endings_insist():
+        work()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("insistent")
+def test_nothing_is_told_again_once_the_clean_up_has_begun() -> None:
+    with endings_insist():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with endings_wait():
+            assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 @pytest.mark.parametrize("during", [endings_interrupt, endings_wait])

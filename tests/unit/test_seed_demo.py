@@ -32,8 +32,11 @@ def test_ten_findings_of_a_kind_are_shown_and_the_others_counted():
     assert lines[-1] == "lost: and 3 more"
 
 
-@pytest.mark.parametrize(("found", "status"), [({}, 0), ({"lost": [Finding("an id", "is gone")]}, 1)])
-def test_the_demo_ends_with_the_verdict_of_the_verification(monkeypatch, capsys, found, status):
+@pytest.mark.parametrize(
+    ("found", "of_accounts", "status"),
+    [({}, [], 0), ({"lost": [Finding("an id", "is gone")]}, [], 1), ({}, ["visited yesterday: deleted, not stays"], 1)],
+)
+def test_the_demo_ends_with_the_verdict_of_both_verifications(monkeypatch, capsys, found, of_accounts, status):
     class NoStack:
         def __enter__(self):
             return self
@@ -45,7 +48,9 @@ def test_the_demo_ends_with_the_verdict_of_the_verification(monkeypatch, capsys,
             return {}
 
     monkeypatch.setattr(demo, "Stack", NoStack)
+    monkeypatch.setattr(demo, "start_product", lambda *_: "http://127.0.0.1")
     monkeypatch.setattr(demo, "_night", lambda *_: result(**found))
+    monkeypatch.setattr(demo.demo_accounts, "run", lambda *_: of_accounts)
     assert demo.run(1) == status
     printed = capsys.readouterr().out
     assert f"{len(found)} rows lost, 0 files orphaned, 0 kept too long" in printed
