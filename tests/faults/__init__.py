@@ -11,5 +11,7 @@
     points.py       loaded into the workers: where in a step they are killed, held up or given another clock
     control.py      … and the directory through which they are told so
     s3_proxy.py     between the workers and S3
+    brokers.py      the broker of each kind; broker.py, broker_*.py: what is done to its messages
+    tcp_proxy.py    between the workers and a broker that is not ours to restart
     pool.py         the worker processes
 """

@@ -11,8 +11,11 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.catalogue import NAMES, ROUND, SHORT, faults_of, parse
+from tests.brokers import NAMES, VALKEY
+from tests.faults.catalogue import ROUND, SHORT, faults_of, left_out, parse, possible
 from tests.faults.laboratory import Laboratory, Outcome, laboratory
+from tests.faults.run import FAULTS
+from tests.variants import OWN, VARIANTS
 
 LONG_RUNS = 2 * ROUND + 10
 MIXED = "mixed"
@@ -50,7 +53,7 @@ def main() -> int:
     began = time.monotonic()
     lines: dict[str, Line] = {}
     failed: list[Outcome] = []
-    with laboratory() as lab:
+    with laboratory(arguments.broker, arguments.variant) as lab:
         for outcome in _outcomes(lab, _work(arguments)):
             name = outcome.names[0] if len(outcome.names) == 1 else MIXED
             for key in (name, "all"):
@@ -60,7 +63,7 @@ def main() -> int:
                 failed.append(outcome)
             if outcome.findings.all and arguments.trace:
                 out.print(outcome.trace, soft_wrap=True, markup=False)
-    _table(out, lines)
+    _table(out, arguments.broker, arguments.variant, lines)
     out.print(f"{time.monotonic() - began:.0f} s")
     for outcome in failed:
         out.print(f"replay: {outcome.replay}", soft_wrap=True)
@@ -69,6 +72,19 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument(
+        "--broker",
+        choices=NAMES,
+        default=VALKEY,
+        help="run on this one (default %(default)s); redis and rabbitmq where TEST_REDIS_URL and TEST_RABBITMQ_URL "
+        "name a server",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=(*VARIANTS, OWN),
+        default=OWN,
+        help="the database: a platform's that has adopted the pipeline, or our own schema (default %(default)s)",
+    )
     parser.add_argument("--seed", type=int, help="do the run of this seed")
     parser.add_argument("--fault", help="with this fault, or these: 'one + another'; 'none' for a night without")
     parser.add_argument("--runs", type=int, default=LONG_RUNS, help="runs of the long form (default %(default)s)")
@@ -91,7 +107,9 @@ def _work(arguments: argparse.Namespace) -> Iterable[Work]:
 
 def _outcomes(lab: Laboratory, work: Iterable[Work]) -> Iterator[Outcome]:
     for names, seed in work:
-        yield lab.run(names, seed)
+        meant = possible(names, lab.kind, lab.variant)
+        if meant or not names:
+            yield lab.run(meant, seed)
 
 
 def _say(out: Console, outcome: Outcome) -> None:
@@ -111,14 +129,20 @@ def _say(out: Console, outcome: Outcome) -> None:
     sys.stdout.flush()
 
 
-def _table(out: Console, lines: dict[str, Line]) -> None:
-    table = Table("fault", *(field.name for field in fields(Line)))
+def _table(out: Console, broker: str, variant: str, lines: dict[str, Line]) -> None:
+    where = broker if variant == OWN else f"{broker} and platform {variant}"
+    table = Table(f"fault, on {where}", *(field.name for field in fields(Line)))
     for column in table.columns[1:]:
         column.justify = "right"
-    for name in [*NAMES, MIXED, "none", "all"]:
+    for name in [*FAULTS, MIXED, "none", "all"]:
         if name in lines:
             table.add_row(name, *(str(getattr(lines[name], field.name)) for field in fields(Line)))
     out.print(table)
+    reasons: dict[str, list[str]] = {}
+    for name, why in left_out(broker, variant).items():
+        reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        out.print(f"left out, since {why}: {len(names)} ({', '.join(names)})", soft_wrap=True)
 
 
 if __name__ == "__main__":

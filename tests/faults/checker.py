@@ -1,4 +1,5 @@
-"""The judgement of a run, from what was there before and what is there after it. Shares no code with `app`.
+"""The judgement of a run, from what was there before and what is there after it, by the platform's own rules. Shares no
+code with `app`.
 
 Three kinds of findings: rows that are `lost`, files that are `orphaned`, what is `stuck`; and `records` that
 don't say what happened.
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tests.faults.data import NOT_FINAL, SAFE, Data
+from tests.faults.data import SAFE, Data
 from tests.faults.world import FileName, Row, World
 
 SETTLES_WITHIN = timedelta(seconds=1)
@@ -57,6 +58,7 @@ def judge(before: World, after: World, rules: Rules) -> Findings:
         findings.lost += _lost(row, before.history.get(id_), after, rules)
         findings.stuck += _kept_too_long(row, after, rules)
     findings.lost += _strangers(before, after)
+    findings.lost += _referring(before, after, rules)
     findings.orphaned += _orphaned(before, after, rules)
     findings.stuck[:0] = _unfinished(after, rules)
     findings.records += _miscounted(before, after, rules)
@@ -65,15 +67,17 @@ def judge(before: World, after: World, rules: Rules) -> Findings:
 
 def fate(row: Row, rules: Rules) -> str:
     """What must become of a live row."""
-    service, kind = row["service_id"], row["notification_type"]
+    service, kind, policy = row["service_id"], row["notification_type"], rules.data.policy
+    if row["id"] in rules.data.kept_by_others():
+        return STAYS
     if service is None or rules.data.days.get((service, kind), 1) <= 0:
         return STAYS
     cutoff = rules.data.cutoff(service, kind)
     if row["created_at"] >= (min(cutoff, rules.before_limit) if rules.before_limit else cutoff):
         return STAYS
-    if kind == "letter" and row["notification_status"] in NOT_FINAL:
+    if kind == "letter" and row["notification_status"] in policy.not_final:
         return STAYS
-    if kind == "letter" and set(row["reference"]) - set(SAFE):
+    if kind == "letter" and policy.buckets and (set(row["reference"]) - set(SAFE) or policy.is_anywhere(row)):
         return WAITS
     return GOES if row["key_type"] == "test" else MOVES
 
@@ -128,6 +132,18 @@ def _strangers(before: World, after: World) -> Iterator[str]:
         if PERSONAL & row.keys():
             yield f"history keeps {PERSONAL & row.keys()}"
             return
+
+
+def _referring(before: World, after: World, rules: Rules) -> Iterator[str]:
+    """Rows of other tables stay as they are; those that go by themselves go with their notification, not before."""
+    for table, rows in before.referring.items():
+        for row in rows:
+            id_ = row["notification_id"]
+            must = table in rules.data.policy.deferring or id_ in after.live
+            if must != (row in after.referring[table]):
+                yield f"a row of {table} that refers to {id_} {'is gone or changed' if must else 'is still there'}"
+        if any(row not in rows for row in after.referring[table]):
+            yield f"a row of {table} was never there"
 
 
 def _kept_too_long(row: Row, after: World, rules: Rules) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""One laboratory for all tests of this directory."""
+"""A laboratory, on the broker and the variant that a test is parametrized with."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,8 @@ import pytest
 from tests.faults.laboratory import Laboratory, laboratory
 
 
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Laboratory]:
-    with laboratory() as opened:
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[Laboratory]:
+    """One for all tests of a module with the same ones."""
+    with laboratory(*request.param) as opened:
         yield opened

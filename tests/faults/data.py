@@ -1,22 +1,18 @@
-"""The services, rows and files of a seed. Small, and with every awkward kind of row.
+"""The services, rows and files of a seed. Small, and with every awkward kind of row that the platform can have.
 
-Names of files are made here anew, from the platform's rules and not from the product's code.
+Names of files are made anew, from the platform's rules (tests/variants/policies.py) and not from the product's code.
 """
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
+from functools import partial
 from random import Random
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-LONDON = ZoneInfo("Europe/London")
+from tests.variants.policies import DAY, LETTER, LONDON, MOST_FOLDERS, Policy, day_of_sending, first_moment
+
 DEFAULT_DAYS = 7
-TYPES = ("email", "sms", "letter")
-CLASSES = {"first": "1", "second": "2", "europe": "E", "rest-of-world": "N", "economy": "3"}
-FINAL = ("delivered", "sent", "failed", "returned-letter", "cancelled", "temporary-failure", "permanent-failure")
-NOT_FINAL = ("created", "sending", "pending-virus-check", None)
-LETTERS, TESTS, INVALID, SCAN = "letters", "tests", "invalid", "scan"
 MOST_WITHOUT_FILE = 3
 """Of all letters: fewer than the fifth at which a chain rests."""
 SAFE = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
@@ -26,29 +22,34 @@ Columns = dict[str, object]
 
 @dataclass
 class Data:
-    """Rows as columns. `files` are (bucket's role, key) to the id of the letter that owns the file, or None."""
+    """Rows as columns. `files` are (bucket's role, key) to the id of the letter that owns the file, or None.
+
+    `referring` are rows of other tables that point at notifications, by the table's name.
+    """
 
     night: date
     zone: ZoneInfo
+    policy: Policy
     services: list[UUID] = field(default_factory=list)
     days: dict[tuple[UUID, str], int] = field(default_factory=dict)
     live: list[Columns] = field(default_factory=list)
     history: list[Columns] = field(default_factory=list)
     files: dict[tuple[str, str], UUID | None] = field(default_factory=dict)
+    referring: dict[str, list[Columns]] = field(default_factory=dict)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The notification types that the platform has."""
+        return self.policy.types
 
     def cutoff(self, service: UUID | None, notification_type: str) -> datetime:
-        """The naive UTC of the local midnight that the night's retention reaches back to."""
+        """The naive UTC of the moment that the night's retention reaches back to."""
         days = self.days.get((service, notification_type), DEFAULT_DAYS) if service else DEFAULT_DAYS
-        return naive(first_moment(self.night - timedelta(days=days), self.zone))
+        return naive(self.policy.cutoff(self.night, days, self.zone))
 
-
-@cache
-def first_moment(day: date, zone: ZoneInfo) -> datetime:
-    """When a local date begins: found by stepping through the minutes around it, so that no rule is needed."""
-    moment = datetime.combine(day - timedelta(days=1), time(6), UTC)
-    while moment.astimezone(zone).date() < day:
-        moment += timedelta(minutes=15)
-    return moment
+    def kept_by_others(self) -> set[object]:
+        """The ids of notifications that a row of another table keeps."""
+        return {row["notification_id"] for table in self.policy.deferring for row in self.referring.get(table, ())}
 
 
 def naive(instant: datetime) -> datetime:
@@ -58,9 +59,10 @@ def naive(instant: datetime) -> datetime:
 class Maker:
     """Makes the data of one seed; faults use it to make more rows in the middle of a run."""
 
-    def __init__(self, random: Random, night: date, zone: ZoneInfo) -> None:
+    def __init__(self, random: Random, night: date, zone: ZoneInfo, policy: Policy) -> None:
         self.random = random
-        self.data = Data(night, zone)
+        self.policy = policy
+        self.data = Data(night, zone, policy)
         self._without_file = 0
 
     def make(self, *, big: int = 0) -> Data:
@@ -68,17 +70,19 @@ class Maker:
         for _ in range(self.random.randint(2, 4)):
             self._service()
         for service in self.data.services:
-            for kind in TYPES:
+            for kind in self.data.types:
                 self._ordinary(service, kind, self.random.randint(2, 6))
                 self._at_the_cutoff(service, kind)
-        for service in self.data.services[:2]:
+        for service in self.data.services[:2] if LETTER in self.data.types else ():
             self._odd_letters(service)
         largest = self.data.services[0]
         self._ordinary(largest, "email", self.random.randint(45, 60) + big)
-        self._ordinary(largest, "letter", self.random.randint(12, 20) + big // 2)
+        if LETTER in self.data.types:
+            self._ordinary(largest, LETTER, self.random.randint(12, 20) + big // 2)
         self._same_moment(largest)
         self._in_history_already(largest)
         self._nobodys()
+        self._referred_to(largest)
         return self.data
 
     def uuid(self) -> UUID:
@@ -96,6 +100,7 @@ class Maker:
             "key_type": self.random.choice(("normal", "normal", "team")),
             "notification_status": "delivered",
             "created_at": created_at,
+            "sent_at": None,
             "updated_at": created_at + timedelta(minutes=5) if self.random.random() < 0.7 else None,
             "template_id": self.uuid(),
             "template_version": 1,
@@ -103,23 +108,33 @@ class Maker:
             "client_reference": self.random.choice((None, f"client-{self.random.randint(1, 9)}")),
             "billable_units": self.random.randint(0, 3),
             "international": False,
-            "postage": self.random.choice(tuple(CLASSES)) if kind == "letter" else None,
+            "postage": self.random.choice(tuple(self.policy.classes)) if kind == "letter" else None,
         } | columns
         self.data.live.append(row)
         return row
 
     def letter(self, service: UUID, created_at: datetime, *, files: int = 1, **columns: object) -> Columns:
         """A letter with files in each of its places; a second file has another class and stamp."""
-        row = self.row(service, "letter", created_at, **columns)
-        for role, prefix in places(row):
+        row = self.row(service, LETTER, created_at, **{"sent_at": self._sent_at(created_at), **columns})
+        for role, prefix in self.policy.places(row):
             for number in range(files):
                 postage_class = (
-                    CLASSES[str(row["postage"])] if not number else "2" if row["postage"] != "second" else "1"
+                    self.policy.classes[str(row["postage"])]
+                    if not number
+                    else "2"
+                    if row["postage"] != "second"
+                    else "1"
                 )
                 stamp = created_at + timedelta(seconds=number)
                 key = f"{prefix}D.{postage_class}.C.{stamp:%Y%m%d%H%M%S}.PDF"
                 self.data.files[role, key] = row["id"]  # type: ignore[assignment]
         return row
+
+    def _sent_at(self, created_at: datetime) -> datetime | None:
+        """Where it decides something: within three days; now and then it was never noted."""
+        if self.policy.day_of_folder is not day_of_sending or self.random.random() < 0.1:
+            return None
+        return created_at + timedelta(hours=self.random.uniform(0, 72))
 
     def reference(self) -> str:
         return "".join(self.random.choices(SAFE, k=16))
@@ -132,7 +147,7 @@ class Maker:
     def _service(self) -> None:
         service = self.uuid()
         self.data.services.append(service)
-        for kind in TYPES:
+        for kind in self.data.types:
             days = self.random.choice((None, None, 1, 3, 5, 14))
             if days is not None:
                 self.data.days[service, kind] = days
@@ -144,12 +159,14 @@ class Maker:
             created_at = self.overdue_moment(service, kind)
             key = {"key_type": "test"} if self.random.random() < 0.15 else {}
             if kind != "letter":
-                self.row(service, kind, created_at, notification_status=self.random.choice((*FINAL, *NOT_FINAL)), **key)
+                self.row(service, kind, created_at, notification_status=self.random.choice(self._statuses()), **key)
             else:
                 has_none = self._without_file < MOST_WITHOUT_FILE and self.random.random() < 0.04
                 self._without_file += has_none
                 files = 0 if has_none else self.random.choice((1, 1, 1, 2))
-                self.letter(service, created_at, files=files, notification_status=self.random.choice(FINAL), **key)
+                self.letter(
+                    service, created_at, files=files, notification_status=self.random.choice(self.policy.final), **key
+                )
 
     def _at_the_cutoff(self, service: UUID, kind: str) -> None:
         """The boundary: just before it, at it, and after."""
@@ -168,20 +185,32 @@ class Maker:
         def moment() -> datetime:
             return self.overdue_moment(service, "letter")
 
-        for status in NOT_FINAL:
+        for status in self.policy.not_final:
             self.letter(service, moment(), notification_status=status)
         for status in ("validation-failed", "virus-scan-failed", "technical-failure"):
             self.letter(service, moment(), notification_status=status, key_type="normal")
         self.letter(service, moment(), key_type="test", notification_status="sending")
         self.row(service, "letter", moment(), reference=f"{self.reference()}.D", key_type="normal")  # ambiguous
-        evening = datetime.combine(moment().date() - timedelta(days=1), time(17, 30))
+        self._around_the_folders_border(service, moment())
+        if self.policy.day_of_folder is day_of_sending:
+            for days in (MOST_FOLDERS - 1, MOST_FOLDERS):  # in one folder more it is looked for no longer
+                created_at = moment() - days * DAY
+                self.letter(service, created_at, key_type="normal", sent_at=None, updated_at=created_at + days * DAY)
+
+    def _around_the_folders_border(self, service: UUID, latest: datetime) -> None:
         for second in (-1, 0, 1):
-            created_at = naive(evening.replace(tzinfo=LONDON)) + timedelta(seconds=second)
-            self.letter(service, created_at)
+            if self.policy.day_of_folder is day_of_sending:
+                midnight = datetime.combine(latest.date(), time())
+                self.letter(service, midnight - timedelta(hours=2), sent_at=midnight + timedelta(seconds=second))
+            else:
+                evening = datetime.combine(latest.date() - DAY, time(17, 30), LONDON)
+                self.letter(service, naive(evening) + timedelta(seconds=second))
 
     def _same_moment(self, service: UUID) -> None:
         """More rows of one created_at than a step takes."""
-        for kind, rows in (("email", 25), ("letter", 13)):
+        for kind, rows in (("email", 25), (LETTER, 13)):
+            if kind not in self.data.types:
+                continue
             created_at = self.overdue_moment(service, kind)
             for _ in range(rows):
                 if kind == "letter":
@@ -191,7 +220,7 @@ class Maker:
 
     def _in_history_already(self, service: UUID) -> None:
         """History has the id: an older row of it, a newer one, one just as old; once with a test row."""
-        for kind in TYPES:
+        for kind in self.data.types:
             for minutes in (-60, 0, 60):
                 created_at = self.overdue_moment(service, kind)
                 changed_at = created_at + timedelta(hours=2)
@@ -216,22 +245,25 @@ class Maker:
             start, dot, rest = key.partition(".D.")
             self.data.files[role, f"{start}X{dot}{rest}"] = None
             self.data.files[role, f"{start}{dot}{rest}.bak"] = None
-        for kind in TYPES:
+        for kind in self.data.types:
             self.row(None, kind, self.overdue_moment(None, kind))
 
+    def _referred_to(self, service: UUID) -> None:
+        """Notifications that rows of other tables point at: real ones and one of a test, and one that is not due."""
+        for table in self.policy.referring:
+            for kind in self.data.types:
+                make = self.letter if kind == LETTER else partial(self.row, kind=kind)
+                for key_type in ("normal", "test"):
+                    self._refer(table, make(service, created_at=self.overdue_moment(service, kind), key_type=key_type))
+                self._refer(table, make(service, created_at=self.data.cutoff(service, kind) + DAY))
 
-def places(row: Columns) -> list[tuple[str, str]]:
-    """Where a letter's files are: bucket's role and prefix."""
-    name = f"NOTIFY.{row['reference']}."
-    local = row["created_at"].replace(tzinfo=UTC).astimezone(LONDON)  # type: ignore[attr-defined]
-    day = local.date() + timedelta(days=1 if local.time() > time(17, 30) else 0)
-    dated = (LETTERS, f"{day:%Y-%m-%d}/{name}")
-    if row["key_type"] == "test":
-        return [(TESTS, name)]
-    if row["notification_status"] == "validation-failed":
-        return [(INVALID, name)]
-    if row["notification_status"] == "virus-scan-failed":
-        return [(SCAN, f"FAILURE/{name}"), dated]
-    if row["notification_status"] == "technical-failure":
-        return [dated, (SCAN, f"ERROR/{name}")]
-    return [dated]
+    def _refer(self, table: str, row: Columns) -> None:
+        columns: Columns = {"notification_id": row["id"]}
+        if table == "scheduled_notifications":
+            columns |= {"id": self.uuid(), "scheduled_for": row["created_at"]}
+        else:
+            columns |= {"id_type": "profile-id", "id_value": "private"}
+        self.data.referring.setdefault(table, []).append(columns)
+
+    def _statuses(self) -> tuple[str | None, ...]:
+        return (*self.policy.final, *self.policy.not_final)

@@ -130,7 +130,7 @@ def lock_held(run: Run) -> None:
     start, seconds = run.random.choice((0.05, 0.2, 0.5)), run.random.uniform(2, 3)
 
     def hold() -> None:
-        connection = connect(run.lab.url)
+        connection = connect(run.lab.database.url)
         try:
             query(connection, "BEGIN")
             query(connection, statement)
@@ -151,7 +151,7 @@ def deadlock(run: Run) -> None:
     """Someone holds a row of history and wants its live row, which the step holds that wants the one in history."""
 
     def meet(id_: object) -> None:
-        connection = connect(run.lab.url)
+        connection = connect(run.lab.database.url)
         try:
             query(connection, "BEGIN")
             query(connection, "SELECT FROM notification_history WHERE id = %s FOR UPDATE", (id_,))

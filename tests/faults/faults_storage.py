@@ -3,14 +3,18 @@
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from tests.faults.data import INVALID, LETTERS, SCAN, TESTS
 from tests.faults.run import Run, fault
 from tests.faults.s3_proxy import Request, Verdict
+from tests.variants.policies import LETTERS, SCAN, TESTS
 
-ROLES = (LETTERS, TESTS, INVALID, SCAN)
 BUSY = (LETTERS, LETTERS, TESTS, SCAN)
 MORE = 60
 """Rows that give the largest service's letters several slices."""
+
+
+def busy_bucket(run: Run) -> str:
+    """What one of the platform's buckets is for."""
+    return run.random.choice([role for role in BUSY if role in run.lab.buckets])
 
 
 def sometimes(run: Run, share: float, verdict: Verdict, *, deletes_only: bool = False) -> None:
@@ -61,7 +65,7 @@ def refuse_keys(run: Run, share: float, code: str, seconds: float | None) -> Non
 @fault("every key of a bucket is refused for a while")
 def all_keys_refused(run: Run) -> None:
     run.options.big = MORE
-    role = run.random.choice(BUSY)
+    role = busy_bucket(run)
 
     def rule(request: Request) -> Verdict | None:
         if request.bucket != run.lab.buckets[role] or not request.keys:
@@ -88,6 +92,27 @@ def slow_down_keys(run: Run) -> None:
 @fault("S3 answers 5xx")
 def server_errors(run: Run) -> None:
     sometimes(run, 0.4, Verdict(status=500, code="InternalError"))
+
+
+@fault("S3 answers 500 for a single letter's file for good")
+def one_file_fails(run: Run) -> None:
+    """The whole request fails, whatever else it names: nothing in the answer says which file is to blame."""
+    run.options.big = MORE
+    failing: set[str] = set()
+
+    def rule(request: Request) -> Verdict | None:
+        return None if failing.isdisjoint(request.keys) else Verdict(status=500, code="InternalError")
+
+    def begin() -> None:
+        overdue = {row["id"] for row in run.overdue("letter")}
+        files = [(key, owner) for (_, key), owner in run.data.files.items() if owner in overdue]
+        key, owner = run.random.choice(files)
+        failing.add(key)
+        run.waits_for_ever({owner})
+        run.lab.proxy.rules.append(rule)
+
+    run.when_seeded(begin)
+    run.undo(run.lab.proxy.rules.clear)
 
 
 @fault("S3 is slow")
@@ -124,7 +149,7 @@ def may_list(run: Run) -> None:
 @fault("a bucket is missing for a while")
 def bucket_missing(run: Run) -> None:
     run.options.big = MORE
-    role = run.random.choice(BUSY)
+    role = busy_bucket(run)
 
     def rule(request: Request) -> Verdict | None:
         return Verdict(status=404, code="NoSuchBucket") if request.bucket == run.lab.buckets[role] else None
@@ -135,7 +160,7 @@ def bucket_missing(run: Run) -> None:
 @fault("a bucket is missing for good")
 def bucket_missing_for_good(run: Run) -> None:
     run.options.big = MORE
-    role = run.random.choice(BUSY)
+    role = busy_bucket(run)
     run.buckets_may_wait.add(role)
 
     def rule(request: Request) -> Verdict | None:
@@ -151,11 +176,11 @@ def bucket_missing_for_good(run: Run) -> None:
 
 @fault("buckets that keep versions")
 def versions(run: Run) -> None:
-    """Two versions of some files, a marker over others; the test letters' bucket was suspended since.
+    """Two versions of some files, a marker over others; a test letters' bucket was suspended since.
 
     No markers there: moto answers 500 to every delete of a file that has one in a suspended bucket.
     """
-    run.options.versioned = set(ROLES)
+    run.options.versioned = set(run.lab.buckets)
 
     def add() -> None:
         for role, key in list(run.data.files):
@@ -167,8 +192,9 @@ def versions(run: Run) -> None:
             else:
                 run.lab.s3.delete_object(Bucket=run.lab.buckets[role], Key=key)
             run.before.files[role, key] += 1
-        suspended = run.lab.buckets[TESTS]
-        run.lab.s3.put_bucket_versioning(Bucket=suspended, VersioningConfiguration={"Status": "Suspended"})
+        if TESTS in run.lab.buckets:
+            suspended = run.lab.buckets[TESTS]
+            run.lab.s3.put_bucket_versioning(Bucket=suspended, VersioningConfiguration={"Status": "Suspended"})
         run.hits += 1
 
     run.when_seeded(add)
@@ -176,7 +202,7 @@ def versions(run: Run) -> None:
 
 @fault("files under object lock")
 def object_lock(run: Run) -> None:
-    run.options.locked = {LETTERS, TESTS}
+    run.options.locked = {LETTERS, TESTS} & run.lab.buckets.keys()
 
     def lock() -> None:
         until = datetime.now(UTC) + timedelta(days=30)

@@ -5,8 +5,11 @@ import time
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
+import psycopg2
+from psycopg2 import errors
 from sqlalchemy.exc import DBAPIError
 
 from app.dao.notifications_dao import update_notification_status
@@ -14,15 +17,18 @@ from app.local.product import ROOT
 from app.retention import delete_test_notifications, move_notifications_to_notification_history
 from app.retention.steps import StepFailed
 from tests.faults.control import SLEEP
-from tests.faults.data import LONDON, TYPES, Maker
+from tests.faults.data import Maker
 from tests.faults.run import STEP, Run, fault
+from tests.variants.policies import EMAIL, LONDON, NEW_YORK, SMS
+
+RECEIPTS = ("delivered", "returned-letter", "permanent-failure", "temporary-failure", "failed")
 
 
 def chains_for_one_service(run: Run, chains: int) -> None:
     """So many chains of one service and type beside the night's, each with a cut-off of its own."""
 
     def start() -> None:
-        service, kind = run.data.services[0], run.random.choice(TYPES)
+        service, kind = run.data.services[0], run.random.choice(run.data.types)
         cutoff = run.cutoff(service, kind)
         for number in range(chains):
             before = cutoff - timedelta(microseconds=number) if number < 5 else cutoff - timedelta(hours=number)
@@ -76,7 +82,7 @@ def steps_by_hand(run: Run) -> None:
 
     def call() -> None:
         for service in run.data.services[:2]:
-            for kind in TYPES:
+            for kind in run.data.types:
                 if run.data.days.get((service, kind), 1) > 0:
                     with run.lab.app.app_context(), suppress(StepFailed, DBAPIError):  # another fault's doing
                         move_notifications_to_notification_history(kind, service, run.cutoff(service, kind), 7)
@@ -90,10 +96,10 @@ def steps_by_hand(run: Run) -> None:
 @fault("receipts arrive for rows that a step has")
 def receipts(run: Run) -> None:
     """Each is written twice, the second time as another; the last one is the one that must be kept."""
-    statuses = ("delivered", "returned-letter", "permanent-failure", "temporary-failure", "failed")
     written: dict[Any, str] = {}
 
     def arrive(ids: list[Any]) -> None:
+        statuses = [status for status in RECEIPTS if status in run.data.policy.final]
         with run.lab.app.app_context():
             for id_ in ids:
                 status = statuses[hash(str(id_)) % len(statuses)] if id_ not in written else "cancelled"
@@ -115,6 +121,7 @@ def receipts(run: Run) -> None:
     def start() -> None:
         rows = [row for row in run.overdue(real_only=True) if row["id"] not in run.before.history]
         rows = [row for row in rows if row["notification_status"] not in ("virus-scan-failed", "technical-failure")]
+        rows = [row for row in rows if not run.data.policy.is_unsent(row)]  # nobody has had it
         ids = [row["id"] for row in rows if row["notification_status"] != "validation-failed"]
         run.random.shuffle(ids)
         for part in (ids[:12], ids[12:24], ids[24:36]):
@@ -131,7 +138,7 @@ def late_rows(run: Run) -> None:
 
     def make(maker: Maker) -> None:
         for service in run.data.services[:3]:
-            for kind in TYPES:
+            for kind in run.data.types:
                 if run.data.days.get((service, kind), 1) > 0:
                     maker._ordinary(service, kind, 3)
         run.hits += 1
@@ -141,19 +148,68 @@ def late_rows(run: Run) -> None:
     run.encore(lambda: run.nightly(run.options.nightly_arguments))
 
 
-def on_night(run: Run, night: date, zone: ZoneInfo = LONDON) -> None:
-    run.options.night, run.options.zone = night, zone
+@fault("rows come to refer to notifications that a step has")
+def references(run: Run) -> None:
+    """Who is in time keeps the notification; who is too late learns that it has gone."""
+    table = "scheduled_notifications"
+
+    def refer(ids: list[Any]) -> None:
+        for id_ in ids:
+            made = made_to_refer(run, id_)
+            if made is not None:
+                run.data.referring[table].append(made)
+                run.before.referring[table].append(made)
+            run.hits += 1
+
+    def start() -> None:
+        # A letter whose file went with a step that another fault undid would stay without it.
+        kinds = run.data.types if len(run.names) == 1 else (EMAIL, SMS)
+        ids = [row["id"] for row in run.overdue() if row["notification_type"] in kinds]
+        run.random.shuffle(ids)
+        for part in (ids[:12], ids[12:24], ids[24:36]):
+            run.beside(lambda part=part: refer(part))
+
+    for _ in range(8):
+        run.arm("after the choice", f"{SLEEP} 0.4", run.random.randint(0, 1))
+    run.at(run.random.uniform(0.1, 0.4), start)
+
+
+def made_to_refer(run: Run, notification_id: Any) -> dict[str, Any] | None:
+    """The row that refers to it, once the database has taken it; None where the notification is no longer there."""
+    statement = """
+        INSERT INTO scheduled_notifications (id, notification_id, scheduled_for) VALUES (%s, %s, now())
+        ON CONFLICT (id) DO UPDATE SET scheduled_for = excluded.scheduled_for RETURNING *
+    """
+    id_ = uuid4()
+    for _ in range(100):
+        try:
+            (made,) = run.sql(statement, (id_, notification_id))
+        except errors.ForeignKeyViolation:
+            return None
+        except psycopg2.OperationalError:  # another fault's doing
+            time.sleep(0.1)
+        else:
+            return made
+    raise TimeoutError(f"nothing could be made to refer to {notification_id}")
+
+
+def on_night(run: Run, night: date, zone: ZoneInfo | None = None) -> None:
+    run.options.night, run.options.zone = night, zone or run.options.zone
     run.hits += 1
+
+
+SPRING = {LONDON: date(2026, 3, 29), NEW_YORK: date(2026, 3, 8)}
+AUTUMN = {LONDON: date(2026, 10, 25), NEW_YORK: date(2026, 11, 1)}
 
 
 @fault("the clock: a night in spring, an hour is missing")
 def spring(run: Run) -> None:
-    on_night(run, date(2026, 3, 29) + timedelta(days=run.random.choice((0, 0, 1, 3, 7))))
+    on_night(run, SPRING[run.options.zone] + timedelta(days=run.random.choice((0, 0, 1, 3, 7))))
 
 
 @fault("the clock: a night in autumn, an hour comes twice")
 def autumn(run: Run) -> None:
-    on_night(run, date(2026, 10, 25) + timedelta(days=run.random.choice((0, 0, 1, 3, 7))))
+    on_night(run, AUTUMN[run.options.zone] + timedelta(days=run.random.choice((0, 0, 1, 3, 7))))
 
 
 @fault("the clock: a midnight that does not exist")
@@ -199,7 +255,7 @@ def odd_cutoff(run: Run) -> None:
         )
         run.rules.before_limit = limit.replace(tzinfo=None)
         for service in run.data.services:
-            for kind in TYPES:
+            for kind in run.data.types:
                 run.hits += run.lab.broker.send(STEP, [str(service), kind, limit.isoformat()])
 
     run.at(0, start)

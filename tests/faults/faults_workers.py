@@ -1,7 +1,6 @@
 """Workers that are killed, told to stop, added, held up, or meet an error that nobody expects."""
 
 from tests.faults.control import KILL_CHILD, KILL_WORKER, RAISE, SLEEP
-from tests.faults.data import TYPES
 from tests.faults.points_named import POINTS_WITH_FILES, STEP_POINTS
 from tests.faults.run import Fault, Run, fault
 
@@ -38,6 +37,14 @@ def kill_dispatcher(run: Run) -> None:
     run.inexact_files()
     run.arm("in the dispatcher", KILL_WORKER, run.random.randint(0, 1))
     run.arm("in the dispatcher", KILL_WORKER)
+
+
+@fault("SIGKILL while lost messages are given back")
+def kill_restorer(run: Run) -> None:
+    """Whoever gives the first dead worker's message back has kombu's lock for it when it dies, too."""
+    run.inexact_files()
+    run.arm("after the choice", KILL_WORKER, run.random.randint(0, MOST_PASSES))
+    run.arm("while lost messages are given back", KILL_WORKER)
 
 
 @fault("an error in the night's start")
@@ -114,13 +121,14 @@ def scale(run: Run) -> None:
 def unexpected(run: Run) -> None:
     run.inexact_files()
     for _ in range(4):
-        run.arm(run.random.choice(STEP_POINTS), RAISE, run.random.randint(0, 3))
+        run.arm(run.random.choice(run.step_points), RAISE, run.random.randint(0, 3))
 
 
 @fault("a task that is held up past its visibility time-out")
 def held_up(run: Run) -> None:
     run.inexact_files()  # the idle time-out may end its transaction
-    run.arm(run.random.choice(("after the lease", "after the choice", "after the files")), f"{SLEEP} 5.5", 1)
+    points = [point for point in ("after the lease", "after the choice", "after the files") if point in run.step_points]
+    run.arm(run.random.choice(points), f"{SLEEP} 5.5", 1)
 
 
 @fault("a worker that outlives its lease")
@@ -143,4 +151,4 @@ def slow_after_choice(run: Run) -> None:
     """Locks are held for long, so that others look at the same rows."""
     for _ in range(8):
         run.arm("after the choice", f"{SLEEP} 0.6", run.random.randint(0, 2))
-    run.options.big = 40 * len(TYPES)
+    run.options.big = 120

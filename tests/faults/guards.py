@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.local.product import ROOT
+from tests.variants import OWN
 
-COPIED = ("app", "migrations", "tests", "pyproject.toml")
+COPIED = ("app", "deploy", "migrations", "tests", "pyproject.toml")
 DAO = "app/dao/notifications_dao.py"
 CHAINS = "app/dao/chains_dao.py"
 LETTERS = "app/retention/letters.py"
@@ -31,6 +32,7 @@ class Guard:
     fault: str
     pieces: tuple[tuple[str, str, str], ...]
     seed: int = 1
+    variant: str = OWN
 
 
 GUARDS = (
@@ -50,8 +52,8 @@ GUARDS = (
         "eight chains for one service",
         (
             (DAO, "FOR UPDATE OF n SKIP LOCKED\n", ""),
-            (DAO, "    if deleted != expected_rows:", "    if False:"),
-            (DAO, "    if batch.rows != len(ids):", "    if False:"),
+            (DAO, "    if deleted != batch.rows:", "    if False:"),
+            (DAO, "    if taken != len(ids):", "    if False:"),
         ),
     ),
     Guard(
@@ -62,7 +64,7 @@ GUARDS = (
     Guard(
         "a status that finds no live row goes to history",
         "receipts arrive for rows that a step has",
-        ((DAO, "if connection.execute(text(UPDATE_HISTORY), values).rowcount:", "if False:"),),
+        ((DAO, "if connection.execute(platform.clause(UPDATE_HISTORY), values).rowcount:", "if False:"),),
     ),
     Guard(
         "files go before the row: only letters whose files are gone move",
@@ -124,12 +126,12 @@ GUARDS = (
     Guard(
         "letters that are not final stay",
         "none",
-        ((DAO, "  AND n.notification_status <> ALL (%(statuses_kept)s::text[])\n", ""),),
+        ((DAO, "  AND n.notification_status <> ALL (%(statuses_kept)s::{status}[])\n", ""),),
     ),
     Guard(
         "what a retention reaches counts from its night",
         "the clock: tasks are executed a day late",
-        (("app/celery/nightly_tasks.py", "fan_out(EMAIL, _night(night))", "fan_out(EMAIL)"),),
+        (("app/celery/nightly_tasks.py", "fan_out(EMAIL, checked_night(night, tools().settings))", "fan_out(EMAIL)"),),
     ),
     Guard(
         "a task's own cut-off counts where it is the earlier one",
@@ -141,12 +143,36 @@ GUARDS = (
         "the clock: a night in spring, an hour is missing",
         (
             (
-                "app/retention/cutoffs.py",
-                "return clock.first_instant(night - timedelta(days=min(days, (night - BEFORE_ANY_ROW).days)), zone)",
-                "return clock.first_instant(night, zone) - timedelta(days=days)",
+                "app/retention/cutoff_rules.py",
+                "return clock.first_instant(night - days * ONE_DAY, zone)",
+                "return clock.first_instant(night, zone) - days * ONE_DAY",
             ),
         ),
         seed=37,
+    ),
+    Guard(
+        "on B: a day is over when its last microsecond is",
+        "none",
+        (("app/retention/cutoff_rules.py", "time.max, UTC", "time(), UTC"),),
+        variant="b",
+    ),
+    Guard(
+        "on D: a letter's folder goes by the date on which it was sent",
+        "none",
+        (
+            (
+                "app/storage/folders.py",
+                "return [_named(sent_at.astimezone(UTC).date())]",
+                "return [_named(created_at.astimezone(UTC).date())]",
+            ),
+        ),
+        variant="d",
+    ),
+    Guard(
+        "on D: what a row of another table refers to stays",
+        "none",
+        (("app/dao/referring.py", 'if key.table in deleted else "defer"', 'if key.table in deleted else "cascade"'),),
+        variant="d",
     ),
 )
 
@@ -177,6 +203,7 @@ def try_without(guard: Guard) -> str:
                 raise LookupError(f"{guard.name}: {file} no longer has {text!r}")
             (copy / file).write_text(before.replace(text, replacement, 1))
         argv = [sys.executable, "-m", "tests.faults", "--seed", str(guard.seed), "--fault", guard.fault]
+        argv += ["--variant", guard.variant]
         run = subprocess.run(
             [*argv, "--times", str(TIMES)], cwd=copy, capture_output=True, text=True, timeout=SECONDS_MOST
         )

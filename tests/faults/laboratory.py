@@ -1,5 +1,6 @@
 """The servers and the worker pool, kept for all runs, and one run from its seed to the verdict."""
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,17 +13,23 @@ import psycopg2
 from flask import Flask
 
 from app import config, create_app
-from app.local import product
+from app.local.environment import replaced_environment
 from app.local.processes import HOST
 from app.local.stack import Stack
+from app.retention.tools import tools
+from tests.brokers import VALKEY
+from tests.faults import brokers, databases
 from tests.faults.broker import Broker
 from tests.faults.checker import Findings, judge
 from tests.faults.control import KILL_CHILD, Control
-from tests.faults.data import INVALID, LETTERS, SCAN, TESTS
+from tests.faults.databases import Database
 from tests.faults.pool import Pool
 from tests.faults.run import FAULTS, Run
 from tests.faults.s3_proxy import S3Proxy
-from tests.faults.world import connect, empty_tables, put_files, query, take, write
+from tests.faults.world import World, connect, empty_tables, put_files, query, take, write
+from tests.servers import S3_SERVER, grant_buckets
+from tests.variants import OWN
+from tests.variants.policies import INVALID, LETTERS, POLICIES, SCAN, TESTS
 
 SETTINGS = {
     "LETTERS_PER_STEP": "10",
@@ -62,6 +69,8 @@ class Outcome:
 
     names: tuple[str, ...]
     seed: int
+    broker: str = VALKEY
+    variant: str = OWN
     kills: int = 0
     hits: int = 0
     seconds: float = 0
@@ -71,43 +80,59 @@ class Outcome:
 
     @property
     def replay(self) -> str:
-        return f'python -m tests.faults --seed {self.seed} --fault "{" + ".join(self.names)}"'
+        on = "" if self.broker == VALKEY else f"--broker {self.broker} "
+        on += "" if self.variant == OWN else f"--variant {self.variant} "
+        return f'python -m tests.faults {on}--seed {self.seed} --fault "{" + ".join(self.names) or "none"}"'
 
 
 class Laboratory:
-    """Open it with `laboratory()`. Runs are done one after another, in the main thread."""
+    """Open it with `laboratory()`. Runs are done one after another, in the main thread.
 
-    def __init__(self, stack: Stack) -> None:
+    The database's `url` is an administrator's, as is `s3`; the workers' are in `environment`.
+    """
+
+    def __init__(self, stack: Stack, variant: str, database: Database, kind: str, broker: Broker) -> None:
         self.stack = stack
-        self.url = stack.postgres.url
-        product.migrate(self.url)
+        self.variant, self.policy, self.database = variant, POLICIES[variant], database
         self.proxy = S3Proxy(stack.s3.url)
         self.control = Control(stack.directory / "faults")
-        environment = SETTINGS | {
+        environment = database.environment | SETTINGS | broker.environment
+        if not self.policy.buckets:
+            environment["MESSAGES_PER_STEP"] = "5"
+        environment |= {
             "AWS_ENDPOINT_URL_S3": self.proxy.url,
+            "AWS_ACCESS_KEY_ID": "WORKER" + secrets.token_hex(7).upper(),
             "FAULTS_CONTROL": str(self.control.directory),
         }
         self.environment = stack.isolated_environment() | environment
+        grant_buckets(self.environment | {"AWS_ENDPOINT_URL_S3": stack.s3.url})
         self.pool = Pool(stack, self.control, environment)
-        self.broker = Broker(stack.broker.url)
+        self.kind, self.broker = kind, broker
         self.s3 = stack.s3.client()
-        self.buckets = {role: self.environment[variable] for role, variable in ROLES.items()}
-        self._app: Flask | None = None
+        self.buckets = {
+            role: self.environment[variable] for role, variable in ROLES.items() if role in self.policy.buckets
+        }
+        self.app = self._application()
 
-    @property
-    def app(self) -> Flask:
-        """An application of this process, for what the platform's own code calls, receipts for instance."""
-        if self._app is None:
-            self._app = create_app(config.load(self.environment))
-        return self._app
+    def _application(self) -> Flask:
+        """An application of this process, for what the platform's own code calls, receipts for instance.
+
+        Made before there is a second thread: two that replaced the process's environment at once would leave theirs.
+        """
+        with replaced_environment(self.environment):
+            made = create_app(config.load(self.environment))
+            with made.app_context():
+                if self.buckets:
+                    _ = tools().files  # its client takes its credentials from the environment, once
+        return made
 
     def run(self, names: Sequence[str], seed: int) -> Outcome:
         """One run, from empty tables to the verdict."""
-        outcome = Outcome(tuple(names), seed)
+        outcome = Outcome(tuple(names), seed, self.kind, self.variant)
         began = time.monotonic()
         self._calm()
         run = Run(self, seed, outcome.names)
-        deaths, altered = self.pool.deaths, self.proxy.altered
+        deaths, altered, asked = self.pool.deaths, self.proxy.altered, self.proxy.asked
         try:
             self._prepare(run)
             began = time.monotonic()
@@ -117,11 +142,13 @@ class Laboratory:
         if run.errors:
             raise run.errors[0]
         with self._connection() as connection:
-            after = take(connection, self.s3, self.buckets)
+            after = self._take(connection)
         run.rules.may_wait |= run.ambiguous()
         outcome.findings = judge(run.before, after, run.rules)
         if not in_time:
-            outcome.findings.stuck.append(f"not at rest after {run.seconds_most} s")
+            outcome.findings.stuck.append(f"not at rest after {run.seconds_most:.0f} s")
+        if self.proxy.asked > asked and not self.buckets:
+            outcome.findings.orphaned.append("S3 was asked, where letters have no files")
         obeyed = self.control.claimed()
         outcome.kills = self.pool.deaths - deaths + sum(action == KILL_CHILD for _, action in obeyed)
         outcome.hits = run.hits + len(obeyed) + self.proxy.altered - altered
@@ -132,11 +159,9 @@ class Laboratory:
 
     def close(self) -> None:
         self.pool.stop_all()
-        self.broker.close()
         self.proxy.close()
         self.s3.close()
-        if self._app is not None:
-            self._app.extensions["db.engine"].dispose()
+        self.app.extensions["db.engine"].dispose()
 
     def _calm(self) -> None:
         """Nothing of an earlier run is under way: else its workers are ended."""
@@ -159,9 +184,9 @@ class Laboratory:
         self._make_buckets(run)
         with self._connection() as connection:
             empty_tables(connection)
-            write(connection, data)
+            write(connection, data, self.database.columns)
             put_files(self.s3, self.buckets, data.files)
-            run.before = take(connection, self.s3, self.buckets)
+            run.before = self._take(connection)
         self.pool.fill()
         for action in run.seeded:
             action()
@@ -183,7 +208,7 @@ class Laboratory:
         began = time.monotonic()
         if run.options.starts_nightly:
             run.nightly(run.options.nightly_arguments)
-        dispatched, is_draining = 0.0, False
+        dispatched, is_draining, was_empty = 0.0, False, False
         while (elapsed := time.monotonic() - began) < run.seconds_most:
             while run.actions and run.actions[0][0] <= elapsed:
                 run.actions.pop(0)[1]()
@@ -192,11 +217,13 @@ class Laboratory:
                 self.broker.dispatch()
                 dispatched = elapsed
             is_quiet = not run.actions and self._is_quiet(run)
-            if is_quiet and is_draining and not self.broker.pending() and self._is_quiet(run):
+            is_empty = is_quiet and is_draining and not self.broker.pending() and self._is_quiet(run)
+            if is_empty and was_empty:  # twice: on Redis a message that is given back is nowhere for a moment
                 if not run.encores:
                     return True
                 run.encores.pop(0)()
-            is_draining = is_quiet
+                is_empty = False
+            is_draining, was_empty = is_quiet, is_empty
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return False
 
@@ -213,7 +240,7 @@ class Laboratory:
                 (row,) = query(connection, REST, values)
         except psycopg2.Error:
             return False
-        is_started = row["types"] == 3 or not run.options.starts_nightly
+        is_started = row["types"] == len(self.policy.types) or not run.options.starts_nightly
         return is_started and not (row["unfinished"] or row["not_fanned_out"] or row["letters"] or row["buckets"])
 
     def _undo(self, run: Run) -> None:
@@ -223,16 +250,23 @@ class Laboratory:
             thread.join(timeout=SECONDS_TO_CALM)
         self.control.shift_clock(timedelta(0))
 
+    def _take(self, connection: Any) -> World:
+        return take(connection, self.s3, self.buckets, self.policy.referring)
+
     def _connection(self) -> "closing[Any]":
-        return closing(connect(self.url))
+        return closing(connect(self.database.url))
 
 
 @contextmanager
-def laboratory() -> Iterator[Laboratory]:
-    """The servers, started; everything is ended afterwards."""
-    with Stack(postgres_settings=POSTGRES) as stack:
-        lab = Laboratory(stack)
-        try:
-            yield lab
-        finally:
-            lab.close()
+def laboratory(kind: str = VALKEY, variant: str = OWN) -> Iterator[Laboratory]:
+    """The servers, started, with a broker of the kind and a database of the variant; everything is ended afterwards.
+
+    Workers have the least that the product needs (tests/least.py); faults and checker are an administrator's.
+    """
+    with (
+        Stack(postgres_settings=POSTGRES, s3_server=[S3_SERVER]) as stack,
+        databases.opened(stack, variant) as database,
+        brokers.opened(kind, stack) as broker,
+        closing(Laboratory(stack, variant, database, kind, broker)) as lab,
+    ):
+        yield lab

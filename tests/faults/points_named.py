@@ -13,6 +13,7 @@ FUNCTIONS = (
     ("before the commit", "app.dao.chains_dao", "advance", AFTER),
     ("in the night's start", "app.retention.nightly", "start_run", AFTER),
     ("in the fan-out", "app.retention.nightly", "open_chains", AFTER),
+    ("while lost messages are given back", "kombu.transport.redis", "QoS.restore_by_tag", BEFORE),
     ("in the dispatcher", "app.retention.nightly", "dispatch", AFTER),
 )
 HALF_WAY = "half-way through the files"

@@ -61,7 +61,9 @@ class Pool:
         for name, concurrency in list(self.workers.items()):
             child = self._stack.processes[name]
             if not child.running:
-                if not self._control.is_ready(name) and name not in self._killed:
+                # A fault's point may kill one that gives lost messages back before it says that it is ready.
+                was_killed = name in self._killed or child.status == -signal.SIGKILL
+                if not self._control.is_ready(name) and not was_killed:
                     raise RuntimeError(f"{name} never started:\n{child.log_tail()}")
                 child.kill()
                 self._forget(name)

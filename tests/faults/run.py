@@ -1,8 +1,8 @@
 """What a fault may do in a run. A fault is a function that gets the run before anything is seeded.
 
-@fault("the broker is restarted")
-def restart_broker(run: Run) -> None:
-    run.at(run.random.uniform(0.2, 1.0), run.lab.stack.broker.restart)
+@fault("PostgreSQL is restarted")
+def restart(run: Run) -> None:
+    run.at(run.random.uniform(0.2, 1.0), run.lab.stack.postgres.restart)
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from zoneinfo import ZoneInfo
 
 from tests.faults.broker import NIGHTLY
 from tests.faults.checker import WAITS, Rules, fate
-from tests.faults.data import LONDON, Data, Maker, naive, places
+from tests.faults.data import Data, Maker, naive
+from tests.faults.points_named import POINTS_WITH_FILES, STEP_POINTS
 from tests.faults.s3_proxy import Rule
-from tests.faults.world import World, connect, insert, put_files, query
+from tests.faults.world import World, complete, connect, insert, put_files, query
 
 if TYPE_CHECKING:
     from tests.faults.laboratory import Laboratory
 
 STEP = "delete-notifications-for-service-and-type"
+MORE_MESSAGES = 150
+"""Where no letter waits for S3: else the night would be over before a fault comes."""
 Action = Callable[[], object]
 Fault = Callable[["Run"], None]
 FAULTS: dict[str, Fault] = {}
@@ -46,9 +49,10 @@ def fault(name: str) -> Callable[[Fault], Fault]:
 class Options:
     """How a run begins. Set by faults before the seed is written."""
 
+    zone: ZoneInfo
+    """Of the night; the platform's, unless a fault says otherwise."""
     night: date | None = None
     """The local date of the night, 03:00 on which is the workers' time; None: today, at the real time."""
-    zone: ZoneInfo = LONDON
     settings: dict[str, str] = field(default_factory=dict)
     """Variables for the workers, beside the laboratory's usual ones; the pool is restarted for them."""
     big: int = 0
@@ -67,7 +71,7 @@ class Run:
     def __init__(self, lab: Laboratory, seed: int, names: tuple[str, ...]) -> None:
         self.lab, self.seed, self.names = lab, seed, names
         self.random = Random(f"{seed} {'+'.join(names)}")
-        self.options = Options()
+        self.options = Options(lab.policy.zone)
         self.actions: list[tuple[float, Action]] = []
         self.seeded: list[Action] = []
         self.encores: list[Action] = []
@@ -83,18 +87,24 @@ class Run:
     def seed_data(self) -> Data:
         """Make the data, once the faults have set the options."""
         night = self.options.night or datetime.now(self.options.zone).date()
-        self.maker = Maker(Random(self.seed), night, self.options.zone)
-        self.rules = Rules(self.maker.make(big=self.options.big))
+        self.maker = Maker(Random(self.seed), night, self.options.zone, self.lab.policy)
+        more = 0 if self.lab.buckets else MORE_MESSAGES
+        self.rules = Rules(self.maker.make(big=self.options.big + more))
         return self.data
 
     @property
-    def seconds_most(self) -> int:
-        """Within which the run must have come to rest: each fault takes its time."""
-        return 30 + 30 * max(1, len(self.names))
+    def seconds_most(self) -> float:
+        """Within which the run must have come to rest: each fault takes its time, at the broker's pace."""
+        return (30 + 30 * max(1, len(self.names))) * self.lab.broker.pace
 
     @property
     def data(self) -> Data:
         return self.maker.data
+
+    @property
+    def step_points(self) -> list[str]:
+        """The points of a step that the platform's steps reach."""
+        return [point for point in STEP_POINTS if self.lab.buckets or point not in POINTS_WITH_FILES]
 
     @property
     def shift(self) -> timedelta:
@@ -105,8 +115,8 @@ class Run:
         return three - datetime.now(UTC)
 
     def at(self, seconds: float, action: Action) -> None:
-        """Do something so many seconds after the start, in the laboratory's main thread."""
-        self.actions.append((seconds, action))
+        """Do something so many seconds after the start, at the broker's pace, in the laboratory's main thread."""
+        self.actions.append((seconds * self.lab.broker.pace, action))
         self.actions.sort(key=lambda entry: entry[0])
 
     def soon(self, action: Action, latest: float = 1.5) -> float:
@@ -165,7 +175,7 @@ class Run:
 
     def sql(self, statement: str, values: object = None) -> list[dict[str, Any]]:
         """A statement on a connection of its own, committed at once."""
-        with closing(connect(self.lab.url)) as connection:
+        with closing(connect(self.lab.database.url)) as connection:
             return query(connection, statement, values)
 
     def nightly(self, arguments: Mapping[str, str] | None = None) -> None:
@@ -176,21 +186,15 @@ class Run:
         """More rows, with their files, in the middle of the run: the files first, as the platform does."""
         old_rows, old_files = len(self.data.live), set(self.data.files)
         make(self.maker)
-        rows = self.data.live[old_rows:]
+        usual = self.lab.database.columns["notifications"]
+        rows = [complete(row, usual) for row in self.data.live[old_rows:]]
         names = [name for name in self.data.files if name not in old_files]
         put_files(self.lab.s3, self.lab.buckets, names)
         self.before.files.update(names)
-        with closing(connect(self.lab.url)) as connection:
+        with closing(connect(self.lab.database.url)) as connection:
             insert(connection, "notifications", rows)
-        template = next(iter(self.before.live.values()))
-        self.before.live |= {row["id"]: self._complete(template, row) for row in rows}  # type: ignore[misc]
+        self.before.live |= {row["id"]: row for row in rows}  # type: ignore[misc]
         self.waits_for_ever({row["id"] for row in rows if self.is_out_of_reach(row)})  # type: ignore[misc]
-
-    @staticmethod
-    def _complete(template: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row as the database has it: with the columns that were left to their defaults."""
-        defaults = dict.fromkeys(template) | {"billable_units": 0, "international": False}
-        return defaults | dict(row)
 
     def waits_for_ever(self, ids: set[UUID]) -> None:
         """These letters may be held back at the end."""
@@ -199,10 +203,10 @@ class Run:
     def is_out_of_reach(self, row: Mapping[str, Any]) -> bool:
         """Whether it is a letter with a place in a bucket that stays away."""
         is_letter = row["notification_type"] == "letter"
-        return is_letter and any(role in self.buckets_may_wait for role, _ in places(dict(row)))
+        return is_letter and any(role in self.buckets_may_wait for role, _ in self.data.policy.places(row))
 
     def ambiguous(self) -> set[UUID]:
-        """Letters whose reference may never be used."""
+        """Letters whose reference may never be used, and those that could be anywhere."""
         return {row["id"] for row in self.before.live.values() if fate(row, self.rules) == WAITS}
 
     def overdue(self, kind: str | None = None, *, real_only: bool = False) -> list[dict[str, Any]]:

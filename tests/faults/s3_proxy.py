@@ -54,11 +54,14 @@ Rule = Callable[[Request], Verdict | None]
 
 
 class S3Proxy:
-    """Forwards to `upstream` (a URL). `rules` may change at any time; `altered` counts requests that met one."""
+    """Forwards to `upstream` (a URL). `rules` may change at any time.
+
+    `asked` counts requests, `altered` those that met a rule.
+    """
 
     def __init__(self, upstream: str) -> None:
         self.rules: list[Rule] = []
-        self.altered = 0
+        self.asked = self.altered = 0
         self.lock = Lock()
 
         class Handler(_Handler):
@@ -83,6 +86,7 @@ class S3Proxy:
     def verdict(self, request: Request) -> Verdict | None:
         """The first rule's that has one."""
         with self.lock:
+            self.asked += 1
             for rule in self.rules:
                 found = rule(request)
                 if found is not None:

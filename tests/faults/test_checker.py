@@ -1,7 +1,13 @@
-"""The checker sees each violation. Every one is planted into a world in which nothing is wrong."""
+"""The checker sees each violation. Every one is planted into a world in which nothing is wrong, of each platform.
+
+Seen to fail: a row at the cut-off taken for past it, every platform's cut-off taken for our own, D's folder for the
+day of making, its letters that could be anywhere and B's letters without files for others; rows that refer not looked
+at, new ones not looked at, those that go with their notification expected to stay, and what they keep expected to go.
+"""
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
@@ -10,10 +16,13 @@ from uuid import uuid4
 import pytest
 
 from tests.faults.checker import GOES, MOVES, STAYS, WAITS, Rules, fate, judge
-from tests.faults.data import LONDON, NOT_FINAL, Maker
+from tests.faults.data import Data, Maker
 from tests.faults.world import World
+from tests.variants import ALL, OWN
+from tests.variants.policies import EMAIL, LETTER, NEW_YORK, POLICIES, Policy
 
-NIGHT = date(2026, 3, 31)
+NIGHTS = {one.zone: date(2026, 3, 10) if one.zone == NEW_YORK else date(2026, 4, 2) for one in POLICIES.values()}
+"""The clocks went forward within what retentions reach back over."""
 HISTORY_LACKS = {"to", "normalised_to", "_personalisation"}
 Spoil = Callable[["Night"], None]
 
@@ -21,27 +30,34 @@ Spoil = Callable[["Night"], None]
 class Night:
     """A night that went well: what was there, and what is there now."""
 
-    def __init__(self) -> None:
-        data = Maker(Random(7), NIGHT, LONDON).make()
-        self.rules = Rules(data)
+    def __init__(self, variant: str = OWN, done_by: Policy | None = None) -> None:
+        """`done_by`: the rules that what moved went by, where they are not the platform's."""
+        self.policy = POLICIES[variant]
+        self.data = Maker(Random(7), NIGHTS[self.policy.zone], self.policy.zone, self.policy).make()
+        self.rules = Rules(self.data)
         self.before = World(
-            live={row["id"]: row for row in data.live},  # type: ignore[misc]
-            history={row["id"]: row for row in data.history},  # type: ignore[misc]
+            live={row["id"]: row for row in self.data.live},  # type: ignore[misc]
+            history={row["id"]: row for row in self.data.history},  # type: ignore[misc]
+            referring=deepcopy(self.data.referring),
         )
-        self.before.files.update(list(data.files))
+        self.before.files.update(list(self.data.files))
         self.after = deepcopy(self.before)
+        followed = Rules(following(self.data, done_by or self.policy))
         for id_, row in self.before.live.items():
-            if fate(row, self.rules) in (MOVES, GOES):
+            if fate(row, followed) in (MOVES, GOES):
                 self._remove(id_, row)
-            elif fate(row, self.rules) == WAITS:
+            elif fate(row, followed) == WAITS:
                 self.after.deferred[id_] = {"notification_id": id_, "reason": "AmbiguousReference"}
 
     def _remove(self, id_: Any, row: dict[str, Any]) -> None:
         del self.after.live[id_]
+        for table in self.policy.cascading:
+            rows = self.after.referring[table]
+            rows[:] = [one for one in rows if one["notification_id"] != id_]
         files = [name for name, owner in self.rules.data.files.items() if owner == id_]
         for name in files:
             del self.after.files[name]
-        is_test = fate(row, self.rules) == GOES
+        is_test = row["key_type"] == "test"
         self.after.steps.append(
             {
                 "chain_id": len(self.after.steps),
@@ -70,6 +86,16 @@ class Night:
 
     def file_of(self, id_: Any) -> Any:
         return next(name for name, owner in self.rules.data.files.items() if owner == id_)
+
+    def referring(self, table: str, *, is_there: bool) -> Any:
+        """A row of the table whose notification is there now, or is not."""
+        rows = self.before.referring[table]
+        return next(row for row in rows if (row["notification_id"] in self.after.live) == is_there)
+
+
+def following(data: Data, policy: Policy) -> Data:
+    """The same rows, where another platform's rule says what is past its time."""
+    return replace(data, policy=replace(data.policy, cutoff=policy.cutoff), zone=policy.zone)
 
 
 def chain(**columns: Any) -> dict[str, Any]:
@@ -105,7 +131,7 @@ def not_final_moved(night: Night) -> None:
     id_ = next(
         i
         for i, row in night.before.live.items()
-        if row["notification_type"] == "letter" and row["notification_status"] in NOT_FINAL
+        if row["notification_type"] == LETTER and row["notification_status"] in night.policy.not_final
     )
     del night.after.live[id_]
 
@@ -197,35 +223,96 @@ def stranger(night: Night) -> None:
     night.after.history[id_] = night.after.history[night.one(MOVES)] | {"id": id_}
 
 
-PLANTED: dict[str, tuple[Spoil, ...]] = {
-    "lost": (
-        *(in_neither, in_both, a_test_row_in_history, newer_row_moved, not_final_moved, older_version_kept),
-        *(personal_data, history_lost, receipt_lost, stranger),
-    ),
-    "orphaned": (file_left, file_of_test_letter_left, file_of_newer_gone, nobodys_file_gone),
-    "stuck": (
-        *(row_kept, held_back_without_reason, chain_waits, chain_rests, lease_left, intent_left),
-        not_fanned_out,
-    ),
-    "records": (counted_too_many, step_done_twice, files_not_recorded, too_many_files_recorded),
-}
+def anywhere_moved(night: Night) -> None:
+    id_ = next(i for i, row in night.before.live.items() if night.policy.is_anywhere(row))
+    night.after.history[id_] = night.after.live.pop(id_)
+    del night.after.deferred[id_]
 
 
-def test_a_night_that_went_well_has_no_findings():
-    night = Night()
+def referred_to_moved(night: Night) -> None:
+    id_ = night.before.referring["scheduled_notifications"][0]["notification_id"]
+    night.after.history[id_] = night.after.live.pop(id_)
+
+
+def referring_row_lost(night: Night) -> None:
+    night.after.referring["scheduled_notifications"].pop()
+
+
+def referring_row_changed(night: Night) -> None:
+    night.after.referring["scheduled_notifications"][0]["scheduled_for"] = datetime.now(UTC)
+
+
+def referring_stranger(night: Night) -> None:
+    rows = night.after.referring["scheduled_notifications"]
+    rows.append(rows[0] | {"id": uuid4()})
+
+
+def identifier_gone_before_its_notification(night: Night) -> None:
+    night.after.referring["recipient_identifiers"].remove(night.referring("recipient_identifiers", is_there=True))
+
+
+def identifier_left(night: Night) -> None:
+    night.after.referring["recipient_identifiers"].append(night.referring("recipient_identifiers", is_there=False))
+
+
+EVERYWHERE, WITH_LETTERS, WITH_FILES, REFERRED_TO = ALL, (OWN, "a", "b", "d"), (OWN, "a", "d"), ("b", "d")
+PLANTED: tuple[tuple[str, tuple[str, ...], tuple[Spoil, ...]], ...] = (
+    (
+        "lost",
+        EVERYWHERE,
+        (
+            *(in_neither, in_both, a_test_row_in_history, newer_row_moved, older_version_kept, personal_data),
+            *(history_lost, receipt_lost, stranger),
+        ),
+    ),
+    ("lost", WITH_LETTERS, (not_final_moved,)),
+    ("lost", ("d",), (anywhere_moved, identifier_gone_before_its_notification, identifier_left)),
+    ("lost", REFERRED_TO, (referred_to_moved, referring_row_lost, referring_row_changed, referring_stranger)),
+    ("orphaned", WITH_FILES, (file_left, file_of_test_letter_left, file_of_newer_gone, nobodys_file_gone)),
+    ("stuck", EVERYWHERE, (row_kept, chain_waits, chain_rests, lease_left, intent_left, not_fanned_out)),
+    ("stuck", WITH_FILES, (held_back_without_reason,)),
+    ("records", EVERYWHERE, (counted_too_many, step_done_twice, too_many_files_recorded)),
+    ("records", WITH_FILES, (files_not_recorded,)),
+)
+
+
+@pytest.mark.parametrize("variant", ALL)
+def test_a_night_that_went_well_has_no_findings(variant: str):
+    night = Night(variant)
     assert judge(night.before, night.after, night.rules).all == []
-    assert {fate(row, night.rules) for row in night.before.live.values()} == {STAYS, MOVES, GOES, WAITS}
+    fates = {fate(row, night.rules) for row in night.before.live.values()}
+    assert fates == {STAYS, MOVES, GOES} | ({WAITS} if variant in WITH_FILES else set())
 
 
 @pytest.mark.parametrize(
-    ("kind", "spoil"),
-    [(kind, spoil) for kind, spoils in PLANTED.items() for spoil in spoils],
+    ("variant", "kind", "spoil"),
+    [(variant, kind, spoil) for kind, variants, spoils in PLANTED for spoil in spoils for variant in variants],
     ids=lambda x: str(getattr(x, "__name__", x)),
 )
-def test_a_planted_violation_is_found(kind: str, spoil: Spoil):
-    night = Night()
+def test_a_planted_violation_is_found(variant: str, kind: str, spoil: Spoil):
+    night = Night(variant)
     spoil(night)
     assert getattr(judge(night.before, night.after, night.rules), kind) != []
+
+
+@pytest.mark.parametrize(
+    ("variant", "other"),
+    [(one, other) for one in ALL for other in ALL if POLICIES[one].cutoff is not POLICIES[other].cutoff],
+)
+def test_a_night_that_was_cut_off_by_another_platform_s_rule_is_found(variant: str, other: str):
+    night = Night(variant, POLICIES[other])
+    found = judge(night.before, night.after, night.rules)
+    assert [*found.lost, *found.stuck] != []
+
+
+@pytest.mark.parametrize("variant", ALL)
+@pytest.mark.parametrize(("microseconds", "expected"), [(-1, MOVES), (0, STAYS), (1, STAYS)])
+def test_what_was_made_at_the_cutoff_stays(variant: str, microseconds: int, expected: str):
+    policy = POLICIES[variant]
+    maker = Maker(Random(1), NIGHTS[policy.zone], policy.zone, policy)
+    service = maker.uuid()
+    at = maker.data.cutoff(service, EMAIL) + timedelta(microseconds=microseconds)
+    assert fate(maker.row(service, EMAIL, at, key_type="normal"), Rules(maker.data)) == expected
 
 
 def test_fewer_files_recorded_than_went_is_excused_when_a_step_was_undone():

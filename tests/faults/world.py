@@ -20,16 +20,20 @@ FileName = tuple[str, str]
 """The bucket's role and the key."""
 
 WRITES_EVEN_IF_READ_ONLY = "-c default_transaction_read_only=off -c lock_timeout=8s -c application_name=laboratory"
+RECORDS = "SELECT tablename FROM pg_tables WHERE schemaname = 'retention' AND tablename <> 'alembic_version'"
 EMPTIED = ("notifications", "notification_history", "service_data_retention", "services")
 
 
 @dataclass
 class World:
-    """Rows by id, files with how many versions and markers each has, and the pipeline's own records."""
+    """Rows by id, files with how many versions and markers each has, rows of other tables that point at notifications
+    by table, and the pipeline's own records.
+    """
 
     live: dict[UUID, Row] = field(default_factory=dict)
     history: dict[UUID, Row] = field(default_factory=dict)
     files: Counter[FileName] = field(default_factory=Counter)
+    referring: dict[str, list[Row]] = field(default_factory=dict)
     deferred: dict[UUID, Row] = field(default_factory=dict)
     deferred_buckets: list[Row] = field(default_factory=list)
     chains: list[Row] = field(default_factory=list)
@@ -58,12 +62,15 @@ def query(connection: "extensions.connection", statement: str, values: object = 
         return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 
 
-def take(connection: "extensions.connection", s3: "S3Client", buckets: Mapping[str, str]) -> World:
-    """The world as it is now."""
+def take(
+    connection: "extensions.connection", s3: "S3Client", buckets: Mapping[str, str], referring: Iterable[str]
+) -> World:
+    """The world as it is now; `referring` are tables that point at notifications."""
     return World(
         live={row["id"]: row for row in query(connection, "SELECT * FROM notifications")},
         history={row["id"]: row for row in query(connection, "SELECT * FROM notification_history")},
         files=list_files(s3, buckets),
+        referring={table: query(connection, f"SELECT * FROM {table}") for table in referring},
         deferred={row["notification_id"]: row for row in query(connection, "SELECT * FROM retention.deferred_letters")},
         deferred_buckets=query(connection, "SELECT * FROM retention.deferred_buckets"),
         chains=query(connection, "SELECT * FROM retention.chains ORDER BY id"),
@@ -84,15 +91,15 @@ def list_files(s3: "S3Client", buckets: Mapping[str, str]) -> "Counter[FileName]
 
 def empty_tables(connection: "extensions.connection") -> None:
     """Ids of chains go on counting, so that a message that was left over means none of the next run's."""
-    tables = query(connection, "SELECT tablename FROM pg_tables WHERE schemaname = 'retention'")
+    tables = query(connection, RECORDS)
     names = [sql.Identifier("retention", row["tablename"]) for row in tables]
     names += [sql.Identifier(name) for name in EMPTIED]
     with connection.cursor() as cursor:
-        cursor.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)))
+        cursor.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(names)))
 
 
-def write(connection: "extensions.connection", data: Data) -> None:
-    """The services and rows of a seed."""
+def write(connection: "extensions.connection", data: Data, columns: Mapping[str, Columns]) -> None:
+    """The services and rows of a seed. `columns`: by table, its columns with their usual values."""
     with connection.cursor() as cursor:
         for service in data.services:
             cursor.execute(
@@ -104,11 +111,19 @@ def write(connection: "extensions.connection", data: Data) -> None:
                 "VALUES (gen_random_uuid(), %s, %s, %s, now())",
                 (service, kind, days),
             )
-    insert(connection, "notifications", data.live)
-    insert(connection, "notification_history", data.history)
+    for table, rows in (("notifications", data.live), ("notification_history", data.history)):
+        insert(connection, table, [complete(row, columns[table]) for row in rows])
+    for table, rows in data.referring.items():
+        insert(connection, table, rows)
+
+
+def complete(row: Columns, columns: Columns) -> Columns:
+    """The row as a table with these columns has it: with the usual value of each that it says nothing of."""
+    return {name: row.get(name, usual) for name, usual in columns.items()}
 
 
 def insert(connection: "extensions.connection", table: str, rows: Iterable[Columns]) -> None:
+    """All of them have the same columns."""
     rows = list(rows)
     columns = list(rows[0])
     statement = sql.SQL("INSERT INTO {} ({}) VALUES %s").format(
