@@ -1,0 +1,1 @@
+"""Benchmarks: the reference method, ours and the floor, measured in one run. See benchmarks/README.md."""
