@@ -118,6 +118,7 @@ def where(connection: Connection, letter_id: UUID) -> tuple[str, str]:
         row["notification_status"],
         row["key_type"],
         row["postage"],
+        *(row[name] and row[name].replace(tzinfo=UTC) for name in ("updated_at", "sent_at")),
     )
     naming = tools().naming
     return naming.places(letter)[0].bucket, naming.key(letter)

@@ -21,8 +21,11 @@ from app.config import psycopg2_url
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 ROLE_FILE = DEPLOY / "postgres" / "retention_worker.sql"
+ACCOUNTS_ROLE_FILE = DEPLOY / "postgres" / "accounts_worker.sql"
+OPS_ROLE_FILE = DEPLOY / "postgres" / "ops_page.sql"
 POLICY_FILE = DEPLOY / "aws" / "retention-worker-policy.json"
-ROLE = "retention_worker"
+ACCOUNTS_POLICY_FILE = DEPLOY / "aws" / "accounts-worker-policy.json"
+ROLE, ACCOUNTS_ROLE, OPS_ROLE = "retention_worker", "accounts_worker", "ops_page"
 SECONDS_TO_ANSWER = 30
 
 # What every role may do by default, so that a GRANT of it would go unnoticed. Taken from PUBLIC while tests run.
@@ -35,16 +38,20 @@ class NotAllowed(RuntimeError):
 
 @contextmanager
 def worker_login(administrator_url: str, role: str | None = None) -> Iterator[str]:
-    """The URL of a login that has what the role's file grants and nothing else, on migrated tables.
+    """The URL of a login that has what the roles' files grant and nothing else, on migrated tables.
 
     Roles belong to the whole server, so that their names are this call's own; they are dropped at the end.
     """
     role = role or f"{ROLE}_{secrets.token_hex(6)}"
-    login, password = f"{role}_login", secrets.token_hex(16)
+    accounts_role, ops_role, login, password = f"{role}_accounts", f"{role}_ops", f"{role}_login", secrets.token_hex(16)
+    names = {"role": role, "accounts_role": accounts_role, "ops_role": ops_role, "login": login}
+    files = ((ROLE_FILE, ROLE, role), (ACCOUNTS_ROLE_FILE, ACCOUNTS_ROLE, accounts_role))
     with administrator(administrator_url) as connection:
         try:
-            connection.exec_driver_sql(ROLE_FILE.read_text().replace(ROLE, role).replace("%", "%%"))
-            _execute(connection, "CREATE ROLE {login} LOGIN IN ROLE {role} PASSWORD {password}", login, role, password)
+            for file, name, ours in (*files, (OPS_ROLE_FILE, OPS_ROLE, ops_role)):
+                connection.exec_driver_sql(file.read_text().replace(name, ours).replace("%", "%%"))
+            made = "CREATE ROLE {login} LOGIN IN ROLE {role}, {accounts_role}, {ops_role} PASSWORD {password}"
+            _execute(connection, made, names, password)
             _defaults(connection, "REVOKE {} FROM PUBLIC")
         except ProgrammingError as error:
             if not isinstance(error.orig, errors.InsufficientPrivilege):
@@ -56,8 +63,8 @@ def worker_login(administrator_url: str, role: str | None = None) -> Iterator[st
     finally:
         with administrator(administrator_url) as connection:
             _defaults(connection, "GRANT {} TO PUBLIC")
-            _execute(connection, "DROP OWNED BY {login}, {role}", login, role)
-            _execute(connection, "DROP ROLE {login}, {role}", login, role)
+            _execute(connection, "DROP OWNED BY {login}, {role}, {accounts_role}, {ops_role}", names)
+            _execute(connection, "DROP ROLE {login}, {role}, {accounts_role}, {ops_role}", names)
 
 
 @contextmanager
@@ -68,6 +75,11 @@ def administrator(url: str) -> Iterator[Connection]:
         yield connection
 
 
+def revoke_defaults(connection: Connection) -> None:
+    """Take from PUBLIC, in the connection's database, what would make a GRANT go unnoticed."""
+    _defaults(connection, "REVOKE {} FROM PUBLIC")
+
+
 def _defaults(connection: Connection, statement: str) -> None:
     for default in DEFAULTS_OF_PUBLIC:
         database = sql.Identifier(connection.engine.url.database or "")
@@ -75,16 +87,15 @@ def _defaults(connection: Connection, statement: str) -> None:
         connection.exec_driver_sql(composed.as_string(connection.connection.dbapi_connection))
 
 
-def _execute(connection: Connection, statement: str, login: str, role: str, password: str = "") -> None:
-    composed = sql.SQL(statement).format(
-        login=sql.Identifier(login), role=sql.Identifier(role), password=sql.Literal(password)
-    )
+def _execute(connection: Connection, statement: str, names: Mapping[str, str], password: str = "") -> None:
+    identifiers = {key: sql.Identifier(name) for key, name in names.items()}
+    composed = sql.SQL(statement).format(**identifiers, password=sql.Literal(password))
     connection.exec_driver_sql(composed.as_string(connection.connection.dbapi_connection))
 
 
-def policy(buckets: Mapping[str, str]) -> dict[str, Any]:
+def policy(buckets: Mapping[str, str], file: Path = POLICY_FILE) -> dict[str, Any]:
     """The policy for the buckets that S3_BUCKET_… name."""
-    return json.loads(Template(POLICY_FILE.read_text()).substitute(buckets))
+    return json.loads(Template(file.read_text()).substitute(buckets))
 
 
 def put_under_policy(s3_url: str, access_key: str, document: Mapping[str, Any], *, terse: bool = False) -> None:

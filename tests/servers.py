@@ -18,10 +18,10 @@ import boto3
 from alembic import command
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from app.cli.database import alembic_config
 from app.config import psycopg2_url
 from app.local.stack import Stack
-from tests.least import policy, put_under_policy, worker_login
+from app.revisions import alembic_config
+from tests.least import ACCOUNTS_POLICY_FILE, policy, put_under_policy, worker_login
 
 S3_SERVER = Path(__file__).parent / "fakes" / "s3_under_policy.py"
 GIVEN = (
@@ -76,7 +76,7 @@ def servers(shell: Mapping[str, str]) -> Iterator[Servers]:
             environment["AWS_ACCESS_KEY_ID"] = "WORKER" + secrets.token_hex(7).upper()
             environment["AWS_SECRET_ACCESS_KEY"] = secrets.token_hex(20)
             grant_buckets(environment)
-        command.upgrade(alembic_config(psycopg2_url(administrator_url)), "head")
+        command.upgrade(alembic_config(psycopg2_url(administrator_url)), "heads")
         _administrators[_server(administrator_url)] = administrator_url
         with worker_login(administrator_url) as worker_url:
             environment["DATABASE_URL"] = worker_url
@@ -84,8 +84,10 @@ def servers(shell: Mapping[str, str]) -> Iterator[Servers]:
 
 
 def grant_buckets(environment: Mapping[str, str]) -> None:
-    """Put the environment's access key under the product's policy for the environment's buckets."""
-    document = policy({name: value for name, value in environment.items() if name.startswith("S3_BUCKET_")})
+    """Put the environment's access key under the product's policies for the environment's buckets."""
+    buckets = {name: value for name, value in environment.items() if name.startswith("S3_BUCKET_")}
+    document = policy(buckets)
+    document["Statement"] += policy(buckets, ACCOUNTS_POLICY_FILE)["Statement"]
     put_under_policy(environment["AWS_ENDPOINT_URL_S3"], environment["AWS_ACCESS_KEY_ID"], document)
 
 

@@ -7,20 +7,14 @@ module level in app/retention/steps.py that keeps every report's rows.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC
 from typing import Any
-from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, text
 
 from app.local.product import ROOT
-from app.retention.tools import tools
-from app.storage.naming import Letter
+from tests.acceptance.many_rows import files_of_letters, fill
 from tests.factories import create_service, history, live
-from tests.fakes.many_files import ManyFiles, many_files
+from tests.fakes.many_files import many_files
 
 STEPS = 500
 FIRST_LOOK = 100
@@ -56,28 +50,13 @@ with open("/proc/self/status") as file:
 print(json.dumps({"before": before, "seen": seen, "peak": peak}))
 """
 
-FILL = """
-INSERT INTO notifications (id, "to", service_id, key_type, notification_type, notification_status, template_id,
-                           template_version, created_at, reference, postage, _personalisation)
-SELECT gen_random_uuid(), 'someone@example.test', :service, 'normal', CAST(:type AS notification_type), 'delivered',
-       gen_random_uuid(), 1,
-       now() - interval '30 days' + n * interval '1 millisecond', CAST(:mark AS text) || lpad(n::text, 12, '0'),
-       CASE CAST(:type AS text) WHEN 'letter' THEN 'second' END, repeat('private ', 20)
-FROM generate_series(1, CAST(:rows AS integer)) AS n
-"""
-
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
 
 
-def fill(connection: Connection, service: UUID, notification_type: str, rows: int) -> None:
-    values = {"service": service, "type": notification_type, "rows": rows, "mark": notification_type.upper()}
-    connection.execute(text(FILL), values)
-
-
-def work(environment: dict[str, str], *types: str, **settings: str) -> dict[str, Any]:
+def work(environment: dict[str, str], *types: str, script: str = WORKER, **settings: str) -> dict[str, Any]:
     """What a process that does all steps of these types says of its memory."""
     ended = subprocess.run(
-        [sys.executable, "-c", WORKER, *types],
+        [sys.executable, "-c", script, *types],
         env={**environment, "FAN_OUT_SPREAD_SECONDS": "0", "LOG_LEVEL": "ERROR", **settings},
         cwd=ROOT,
         capture_output=True,
@@ -86,6 +65,28 @@ def work(environment: dict[str, str], *types: str, **settings: str) -> dict[str,
     )
     assert ended.returncode == 0, ended.stderr[-2_000:]
     return json.loads(ended.stdout.splitlines()[-1])
+
+
+# An audit from beginning to end, a page at a time. Prints the resident memory after each page.
+AUDITOR = """
+import json, resource
+from app import create_app
+from app.retention import audit
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+seen = []
+with create_app().app_context():
+    current = audit.begin("me")
+    while current.finished_at is None:
+        current = audit.go_on(current, watch=lambda _: seen.append(resident())).audit
+print(json.dumps({"seen": seen, "files": current.files_seen, "without_row": current.files_without_row,
+                  "rows": current.rows_seen, "without_file": current.rows_without_file}))
+"""
+LETTERS_AUDITED = 20_000
+FILES_OF_NOBODY = 20_000
 
 
 def mebibytes(size: float) -> str:
@@ -108,21 +109,11 @@ def test_memory_does_not_grow_with_the_number_of_steps(app, connection, s3, envi
     assert after_all - after_first < MOST_GROWTH
 
 
-@contextmanager
-def files_of_letters(connection: Connection) -> Iterator[ManyFiles]:
-    """A server that holds the file of each letter."""
-    rows = connection.execute(text("SELECT id, reference, created_at FROM notifications")).all()
-    naming = tools().naming
-    letters = [Letter(row[0], row[1], row[2].replace(tzinfo=UTC), "delivered", "normal", "second") for row in rows]
-    with many_files((naming.buckets.letters, naming.key(letter)) for letter in letters) as server:
-        yield server
-
-
 @pytest.mark.parametrize(("notification_type", "rows"), [("email", 10_000), ("letter", 5_000)])
 def test_the_largest_steps_stay_small(app, connection, environment, capsys, notification_type, rows):
     """Two of them, one after the other: the second needs no more than the first left."""
     fill(connection, create_service(connection), notification_type, 2 * rows)
-    with files_of_letters(connection) as server:
+    with many_files(files_of_letters(connection)) as server:
         did = work(environment, notification_type, AWS_ENDPOINT_URL_S3=server.url)
     kept = [key for keys in server.keys.values() for key in keys]
     assert (live(connection), len(history(connection))) == (set(), 2 * rows)
@@ -135,3 +126,21 @@ def test_the_largest_steps_stay_small(app, connection, environment, capsys, noti
         )
     assert did["peak"] - did["before"] < MOST_OF_A_STEP
     assert second - first < MOST_GROWTH_OF_A_LARGE_STEP
+
+
+def test_an_audit_needs_no_more_memory_for_forty_pages_than_for_a_few(app, connection, environment, capsys):
+    fill(connection, create_service(connection), "letter", LETTERS_AUDITED)
+    letters = list(files_of_letters(connection))
+    orphans = [(letters[0][0], f"2025-01-01/NOTIFY.X{n:09}.D.2.C.20250101120000.PDF") for n in range(FILES_OF_NOBODY)]
+    with many_files([*orphans, *letters[: LETTERS_AUDITED - 7]]) as server:
+        did = work(environment, script=AUDITOR, AWS_ENDPOINT_URL_S3=server.url)
+    assert (did["files"], did["without_row"]) == (LETTERS_AUDITED - 7 + FILES_OF_NOBODY, FILES_OF_NOBODY)
+    assert (did["rows"], did["without_file"]) == (LETTERS_AUDITED, 7)
+    after_few, most = did["seen"][5], max(did["seen"])
+    with capsys.disabled():
+        print(
+            f"\nmemory of an audit: {mebibytes(after_few)} after 6 pages, "
+            f"at most {mebibytes(most)} in {len(did['seen'])}"
+        )
+    assert len(did["seen"]) >= 60
+    assert most - after_few < MOST_GROWTH

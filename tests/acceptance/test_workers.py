@@ -95,11 +95,11 @@ def test_a_message_moves_everything_to_the_end_of_the_test_chain(connection, s3,
     }
     worker = workers.start()
     send_night(workers)
-    eventually(lambda: have_ended(connection) and len(chains(connection)) == 6)
+    eventually(lambda: have_ended(connection) and len(chains(connection)) == 5)
     assert (live(connection), history(connection)) == (kept, rows)
     assert len(keys(s3, *(name for of, name in environment.items() if of.startswith("S3_BUCKET_")))) == 1
     stages = sorted((chain["notification_type"], chain["stage"]) for chain in chains(connection))
-    assert stages == [(of, stage) for of in ("email", "letter", "sms") for stage in ("real", "test")]
+    assert stages == [(of, stage) for of in ("email", "letter") for stage in ("real", "test")] + [("sms", "real")]
     assert sum(step["deleted"] for step in steps(connection)) == 4
     assert all(step["task_id"] for step in steps(connection))
     assert worker.running
@@ -163,7 +163,7 @@ def test_a_night_that_is_started_twice_at_once_moves_each_row_once(connection, w
     workers.start("second")
     for _ in range(2):
         send_night(workers)
-    eventually(lambda: have_ended_with_dispatchers_help(connection, workers) and len(chains(connection)) == 8)
+    eventually(lambda: have_ended_with_dispatchers_help(connection, workers) and len(chains(connection)) == 4)
     assert_each_moved_once(connection, rows)
 
 
@@ -233,6 +233,7 @@ def test_no_log_has_personal_data_not_even_when_the_database_refuses_a_row(conne
         create_letter(connection, s3, bad, client_reference=EMAIL_ADDRESS, sent_by="refused"),
     }
     workers.start(LOG_LEVEL="DEBUG")
+    workers.start_beat()  # the good letter may wait for an index that the bad one's step takes back with itself
     send_night(workers)
     eventually(lambda: len(workers.events("step-failed")) >= 2 and history(connection) == rows)
     logged = workers.logged()

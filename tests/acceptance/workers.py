@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from app.celery import celery
 from app.local import product
 from app.local.broker import EmbeddedBroker
-from app.local.processes import Child
+from app.local.processes import Child, answers
 
 ROWS_PER_STEP = 50
 SECONDS_OF_A_SLOW_STEP = 1.2  # a statement may take a third of the budget
@@ -44,12 +44,12 @@ DROP TABLE slowness;
 IN_THE_MIDDLE = text(
     """
     SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND query LIKE '%DELETE FROM notifications%' AND wait_event = 'PgSleep'
+    WHERE datname = current_database() AND query LIKE '%DELETE FROM %notifications%' AND wait_event = 'PgSleep'
     """
 )
 
 
-def eventually(is_so: Callable[[], Any], seconds: float = 60) -> None:
+def eventually(is_so: Callable[[], Any], seconds: float = 180) -> None:
     """Return once it is so; fail when the time is up."""
     deadline = time.monotonic() + seconds
     while not is_so():
@@ -68,13 +68,23 @@ class Workers:
 
     def start(self, name: str = "worker", pool: int = 2, **settings: str) -> Child:
         """A worker with a pool of so many processes, once it is ready."""
-        argv = [*product.worker(), "--hostname", f"{name}@test", "--concurrency", str(pool)]
-        worker = self._child(name, argv, settings)
-        worker.wait_until(lambda: " ready." in worker.log.read_text(), timeout_seconds=60)
-        return worker
+        return self._worker(name, ["--concurrency", str(pool)], settings)
 
-    def start_beat(self) -> Child:
-        return self._child("beat", product.beat(self.directory), {})
+    def start_autoscaled(self, most: int, least: int, **settings: str) -> Child:
+        """A worker whose pool grows and shrinks between these numbers of processes, once it is ready."""
+        return self._worker("autoscaled", [f"--autoscale={most},{least}"], settings)
+
+    def start_beat(self, name: str = "beat", **settings: str) -> Child:
+        """A beat that keeps its state in a directory of this name, where a test may have put one."""
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
+        return self._child(name, product.beat(directory), settings)
+
+    def start_web(self, port: int, **settings: str) -> Child:
+        """A web process on this port, once it answers."""
+        web = self._child("web", product.web(port), settings)
+        web.wait_until(lambda: answers(port), timeout_seconds=60)
+        return web
 
     def send(self, task: Any, *arguments: Any, **named: Any) -> None:
         """A message, as anybody sends one."""
@@ -94,6 +104,11 @@ class Workers:
         for child in self._children:
             child.kill()
         self.broker.stop()
+
+    def _worker(self, name: str, options: list[str], settings: dict[str, str]) -> Child:
+        worker = self._child(name, [*product.worker(), "--hostname", f"{name}@test", *options], settings)
+        worker.wait_until(lambda: " ready." in worker.log.read_text(), timeout_seconds=60)
+        return worker
 
     def _child(self, name: str, argv: list[Any], settings: dict[str, str]) -> Child:
         log = self.directory / f"{name}-{len(self._children)}.log"

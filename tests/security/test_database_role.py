@@ -18,12 +18,16 @@ from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from app.celery import celery, nightly_tasks
-from app.cli.database import alembic_config
 from app.config import psycopg2_url
 from app.dao import notifications_dao, traffic_dao
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
 from app.retention import nightly
+from app.retention.readiness import check_migrations
+from app.retention.tools import tools
+from app.revisions import alembic_config
+from tests.audits import key_of, put, reference
+from tests.audits import run as audit_run
 from tests.concurrency import background, wait_until, waiting_for_locks
 from tests.factories import (
     chains,
@@ -54,13 +58,26 @@ def privileges() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def settings_override() -> dict[str, str]:
-    return {"FAN_OUT_SPREAD_SECONDS": "0", "S3_BUCKET_INVALID_PDF": "there-is-no-such-bucket"}
+    return {
+        "FAN_OUT_SPREAD_SECONDS": "0",
+        "S3_BUCKET_INVALID_PDF": "there-is-no-such-bucket",
+        "LETTER_FOLDER_INDEX": "true",
+        "AUDIT_MARGIN_HOURS": "0.000001",
+    }
 
 
 @pytest.fixture
 def role(environment: dict[str, str]) -> str:
     """The group that the application's login is a member of."""
     return (make_url(environment["DATABASE_URL"]).username or "").removesuffix(LOGIN)
+
+
+@pytest.fixture(autouse=True)
+def only_this_role(connection: Connection, role: str) -> Iterator[None]:
+    """The login is not a member of the accounts' group meanwhile."""
+    connection.exec_driver_sql(f"REVOKE {role}_accounts FROM {role}{LOGIN}")
+    yield
+    connection.exec_driver_sql(f"GRANT {role}_accounts TO {role}{LOGIN}")
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +123,7 @@ def walk(app: Flask, connection: Connection, s3: Any) -> None:
     service = create_service(connection, email=5)
     moves = {create_notification(connection, service), create_letter(connection, s3, service)}
     moves |= {create_history(connection, id=create_notification(connection, service), service_id=service)}
+    moves.add(create_letter(connection, s3, create_service(connection)))  # two services: their folder is indexed
     create_notification(connection, service, key_type="test")
     create_letter(connection, s3, service, key_type="test")
     ambiguous = create_letter(connection, s3, service, reference="A.B", file=False)
@@ -144,8 +162,13 @@ def walk(app: Flask, connection: Connection, s3: Any) -> None:
     assert {chain["state"] for chain in chains(connection)} == {"waiting"}
     assert notifications_dao.update_notification_status(min(stays), "delivered") == "notifications"
     assert notifications_dao.update_notification_status(min(moves), "delivered") == "notification_history"
+    put(s3, tools().naming.buckets.letters, key_of(reference()))
+    for deletes in (False, True):
+        audited, _ = audit_run(deletes=deletes)
+    assert audited.deleted_files == 1
     nightly_tasks.delete_notifications_older_than_retention.apply(throw=True)
     nightly_tasks.dispatch_retention.apply(throw=True)
+    check_migrations()
 
 
 def test_everything_that_the_pipeline_does_is_possible_under_the_role(app, connection, s3, refusals):
@@ -170,7 +193,7 @@ def test_that_live_queries_wait_is_seen_only_with_pg_read_all_stats(
         waiting = start(_update_services, administrator_engine)
         wait_until(lambda: waiting_for_locks(connection) == 1)
         with _statistics(connection, role, may_read_statistics), db.transaction(read_only=True) as own:
-            seen = traffic_dao.queries_waiting_for_locks(own)
+            seen = traffic_dao.look(own).queries_waiting_for_locks
     waiting.result()
     assert seen == int(may_read_statistics)
 
@@ -205,12 +228,16 @@ NOT_ALLOWED = [
     "UPDATE service_data_retention SET days_of_retention = 1",
     "INSERT INTO service_data_retention (id) VALUES (gen_random_uuid())",
     "SELECT FROM key_types",
-    "SELECT FROM alembic_version",
-    "DELETE FROM retention.runs",
+    "UPDATE alembic_version SET version_num = ''",
+    "UPDATE retention.runs SET started_at = now()",
     "UPDATE retention.steps SET moved = 0",
     "UPDATE retention.intents SET chain_id = 1",
     "UPDATE retention.holds SET reason = ''",
-    "DELETE FROM retention.accepted_missing",
+    "UPDATE retention.accepted_missing SET accepted_by = ''",
+    "DELETE FROM retention.audit_findings",
+    "DELETE FROM retention.audit_deletions",
+    "UPDATE retention.indexed_files SET rest = ''",
+    "TRUNCATE retention.folder_counts",
     "TRUNCATE retention.chains",
     "SELECT nextval('retention.chains_id_seq')",
     "CREATE TABLE public.mine (id integer)",
@@ -261,10 +288,10 @@ def _privileges_of(connection: Connection, role: str) -> set[tuple[Any, ...]]:
 
 def test_the_roles_of_the_tests_are_gone_with_them(started_servers: Servers, connection):
     with new_database(started_servers.administrator_url) as url:
-        command.upgrade(alembic_config(psycopg2_url(url)), "head")
+        command.upgrade(alembic_config(psycopg2_url(url)), "heads")
         with worker_login(url) as worker_url:
             made = (make_url(worker_url).username or "").removesuffix(LOGIN)
-            assert _roles(connection, made) == 2
+            assert _roles(connection, made) == 4, "three groups and their member"
         assert _roles(connection, made) == 0
 
 

@@ -1,11 +1,16 @@
 """The documents agree with the code."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from app import reference as commands_and_tasks
 from app.config_reference import reference
+from app.ops.metric_names import ALL
+from tests.unit.test_celery_configuration import NAMES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -14,6 +19,26 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
 
 def test_the_configuration_page_is_what_the_settings_say() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == reference(), "run: make docs"
+
+
+def test_the_reference_has_every_command_and_every_task_and_no_others() -> None:
+    assert (ROOT / "docs" / "reference.md").read_text() == commands_and_tasks.reference(), "run: make docs"
+
+
+def test_the_reference_is_of_the_tasks_that_there_are_and_says_something_of_each() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \(`[a-z_]+`\) \|", page, re.MULTILINE)) == set(NAMES.values())
+    assert not re.findall(r"^.*\|\s*\|$", page.replace("| | |", ""), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if "adr" not in path.parts], ids=lambda path: path.name
+)
+def test_a_document_names_only_commands_that_there_are(document: Path) -> None:
+    there_are = set(re.findall(r"^\| `flask ([a-z -]+)`", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE))
+    groups = {name.split()[0] for name in there_are if " " in name}
+    named = set(re.findall(r"flask (?:--app app )?([a-z]+ [a-z][a-z-]+)", document.read_text()))
+    assert {name for name in named if name.split()[0] in groups} - there_are == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -28,3 +53,39 @@ def test_every_decision_is_in_the_index() -> None:
     pages = {path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md")}
     assert pages == set(re.findall(r"\((\d{4}-[a-z-]+\.md)\)", index))
     assert pages
+
+
+OBSERVABILITY = ROOT / "docs" / "observability.md"
+METRIC_ROW = re.compile(r"^\| `(retention_\w+)` \| (\w+) \| ([^|]*) \|", re.MULTILINE)
+EVENT_ROW = re.compile(r"^\| `([a-z-]+)` \| (info|warning|error) \|", re.MULTILINE)
+LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
+
+
+def events_logged(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Name and level of each event; one that is no constant, or no choice of two, fails."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in LEVELS
+            and getattr(node.func.value, "id", "") == "log"
+        ):
+            event = node.args[0]
+            for name in (event.body, event.orelse) if isinstance(event, ast.IfExp) else (event,):
+                assert isinstance(name, ast.Constant), f"an event's name is a constant: {ast.unparse(node)}"
+                yield name.value, node.func.attr
+
+
+def test_every_metric_is_documented_with_its_kind_and_labels() -> None:
+    documented = {
+        (name, kind, tuple(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels in METRIC_ROW.findall(OBSERVABILITY.read_text())
+    }
+    assert documented == {(one.name, one.kind, one.labels) for one in ALL}
+
+
+def test_every_log_event_is_documented_with_its_level() -> None:
+    sources = [path for path in (ROOT / "app").rglob("*.py") if "local" not in path.parts]
+    logged = {event for path in sources for event in events_logged(ast.parse(path.read_text()))}
+    assert set(EVENT_ROW.findall(OBSERVABILITY.read_text())) == logged
+    assert ("step", "info") in logged
