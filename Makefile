@@ -1,11 +1,18 @@
 # Every target sets itself up: Python 3.11+, make, git and a package index are all that a machine needs.
 PYTHON ?= python3
 SCALE ?= 1
+BROKER ?= valkey
+VARIANT ?= own
+PROCESSES ?= 2
+# Each process starts servers of its own. They must name the same tests in the same order, those of sets, too. Files in
+# their order: the long ones first, so that both processes end together.
+IN_PROCESSES := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+export PYTHONHASHSEED ?= 0
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up shell test faults faults-short lint check audit docs lock clean
+.PHONY: help setup demo up shell test bench faults faults-short lint check audit docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,14 +36,20 @@ up: setup ## keep web, workers, beat and the embedded servers running until Ctrl
 shell: setup ## flask shell on the stack that `make up` runs
 	@$(BIN)/python -m app.local shell
 
-test: setup ## the whole suite, on embedded servers
-	@$(BIN)/python -m pytest
+test: setup ## the whole suite, on embedded servers, in two processes (PROCESSES=0: in one)
+	@$(BIN)/python -m pytest $(IN_PROCESSES)
 
-faults: setup ## the fault laboratory's long form: over 200 seeded runs with real processes, and their table
-	@$(BIN)/python -m tests.faults
+faults: setup ## the fault laboratory's long form: over 200 seeded runs with real processes (BROKER=redis|rabbitmq|sqs VARIANT=a|b|c|d)
+	@$(BIN)/python -m tests.faults --broker $(BROKER) --variant $(VARIANT)
 
 faults-short: setup ## each fault of the laboratory once (part of make test, too)
-	@$(BIN)/python -m tests.faults --short
+	@$(BIN)/python -m tests.faults --broker $(BROKER) --variant $(VARIANT) --short
+
+bench: setup ## every benchmark, beside the reference and the floor (make bench-drain: one; docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks
+
+bench-%: setup
+	@$(BIN)/python -m benchmarks $*
 
 lint: setup ## style, imports and types
 	@$(BIN)/ruff check .
@@ -48,12 +61,13 @@ check: lint test ## what CI runs
 audit: setup ## known vulnerabilities of the locked packages; fails when the service can't be asked
 	@$(BIN)/python .ci/audit.py
 
-docs: setup ## write docs/configuration.md from the settings
+docs: setup ## write docs/configuration.md and docs/reference.md from the code
 	@$(BIN)/python -m app.config_reference > docs/configuration.md
+	@$(BIN)/python -m app.reference > docs/reference.md
 
 lock: setup ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header pyproject.toml -o requirements.lock
+	  --no-emit-find-links --no-header --extra sqs pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --extra local --extra sqs --extra dev -c requirements.lock pyproject.toml \
 	  -o requirements-dev.lock
