@@ -7,8 +7,6 @@ from app.config import Settings
 from app.dao.catalogue import NOTIFICATIONS, Catalogue, Column
 from app.models.types import LETTER, NOTIFICATION_TYPES, STATUSES, TEST_KEY
 
-RETURNED = "returned-letter"
-
 
 def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
     """What follows from words that one side has and the other lacks."""

@@ -25,7 +25,6 @@ OF_ACCOUNTS = frozenset(setting.removeprefix("s3_bucket_") for setting in bucket
 EXPORTS = "exports"
 POLICIES = "deploy/aws/retention-worker-policy.json and accounts-worker-policy.json have what is needed."
 NO_RULES = "NoSuchLifecycleConfiguration"
-NO_LOCK = "ObjectLockConfigurationNotFoundError"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

@@ -131,30 +131,24 @@ def _sharing_a_reference(connection: Connection, tools: Tools, rows: Sequence[Le
     others = notifications_dao.letters_sharing_references(connection, rows)
     if not others:
         return set()
-    taken = {place for other in others for place in _places(tools, other)}
-    somewhere = {other.reference.upper() for other in others if other.reference and _is_anywhere(tools, other)}
+    places = [(other.reference, _places(tools, other)) for other in others]
+    taken = {place for _, found in places for place in found or ()}
+    somewhere = {reference.upper() for reference, found in places if reference and found is None}
     return {
         row.id
         for row in rows
-        if not taken.isdisjoint(_places(tools, row)) or (row.reference or "").upper() in somewhere
+        if (row.reference or "").upper() in somewhere or not taken.isdisjoint(_places(tools, row) or ())
     }
 
 
-def _places(tools: Tools, row: LetterRow) -> tuple[Place, ...]:
+def _places(tools: Tools, row: LetterRow) -> tuple[Place, ...] | None:
+    """Where its files can be; None if that is anywhere."""
     try:
         return tools.naming.places(letter_of(row))
-    except (AmbiguousReference, FolderUnknown):
-        return ()
-
-
-def _is_anywhere(tools: Tools, row: LetterRow) -> bool:
-    try:
-        tools.naming.places(letter_of(row))
-    except FolderUnknown:
-        return True
     except AmbiguousReference:
-        return False
-    return False
+        return ()
+    except FolderUnknown:
+        return None
 
 
 def _covered(
