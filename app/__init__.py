@@ -15,6 +15,7 @@ def create_app(settings: config.Settings | None = None, **_: Any) -> Flask:
     app = Flask(__name__)
     settings = settings or config.load()
     app.extensions["settings"] = settings
-    db.init_app(app, settings.database_url, PlatformTables(settings.platform_schema, settings.tables_deleted_with))
+    platform = PlatformTables(settings.platform_schema, settings.tables_deleted_with)
+    db.init_app(app, settings.database_url, platform, settings.retention_schema)
     wire(app)
     return app

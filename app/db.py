@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from app import own_schema
+
 APPLICATION_NAME = "retention"
 PLATFORM = "platform"
 """The execution option by which a connection knows a PlatformTables."""
@@ -28,8 +30,10 @@ class PlatformTables:
 class Database:
     """`db` of the shell: `db.session` for questions, `db.engine` for the rest. Needs an application context."""
 
-    def init_app(self, app: Flask, url: str, platform: PlatformTables) -> None:
-        """Give the application its engine and session. Nothing connects before it is used."""
+    def init_app(self, app: Flask, url: str, platform: PlatformTables, schema: str) -> None:
+        """Give the application its engine and session; `schema` is that of our own tables. Nothing connects before it
+        is used.
+        """
         engine = create_engine(
             url,
             # A step uses two connections: its own, and one for the commits that must outlive it.
@@ -40,7 +44,7 @@ class Database:
             execution_options={PLATFORM: platform},
             connect_args={"application_name": APPLICATION_NAME, "connect_timeout": 10},
         )
-        app.extensions["db.engine"] = engine
+        app.extensions["db.engine"] = own_schema.use(engine, schema)
         app.extensions["db.session"] = scoped_session(sessionmaker(engine))
         app.teardown_appcontext(self._close_session)
 

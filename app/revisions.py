@@ -12,14 +12,19 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from app import own_schema
+
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 PLATFORM, RETENTION = MIGRATIONS / "platform", MIGRATIONS / "retention"
-SCHEMA_OF_ADOPTED = "retention"
-"""Where an adopted database has its table of revisions."""
+OWN_SCHEMA_OPTION = "retention_schema"
 
 
-def alembic_config(url: str, options: object = None, *, adopted: bool = False) -> Config:
-    """Alembic's configuration for the product's migrations on the database at `url`, for SQLAlchemy."""
+def alembic_config(
+    url: str, options: object = None, *, adopted: bool = False, schema: str = own_schema.USUAL
+) -> Config:
+    """Alembic's configuration for the product's migrations on the database at `url`, for SQLAlchemy, with the
+    pipeline's own tables in `schema`.
+    """
     config = Config(cmd_opts=options, stdout=sys.stdout)  # type: ignore[arg-type]
     branches = [RETENTION] if adopted else [PLATFORM, RETENTION]
     said = {
@@ -27,9 +32,10 @@ def alembic_config(url: str, options: object = None, *, adopted: bool = False) -
         "path_separator": "newline",  # a directory's name may have anything else in it
         "version_locations": "\n".join(map(str, branches)),
         "sqlalchemy.url": url,
+        OWN_SCHEMA_OPTION: schema,
     }
     if adopted:
-        said["version_table_schema"] = SCHEMA_OF_ADOPTED
+        said["version_table_schema"] = schema
     for name, value in said.items():
         config.set_main_option(name, value.replace("%", "%%"))
     return config

@@ -9,12 +9,15 @@ Which branches there are, and where the table of revisions is, is in the configu
 import os
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, inspect, pool, text
 from sqlalchemy.schema import CreateSchema
 
+from app import own_schema
 from app.config import psycopg2_url
 from app.dao import revisions_dao
 from app.models import RETENTION_SCHEMA, Base
+from app.revisions import OWN_SCHEMA_OPTION
 
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "15min"
@@ -31,6 +34,7 @@ def _ours(name: str | None, kind: str, _parents: object) -> bool:
 def run() -> None:
     """Run what the command asked for, against DATABASE_URL or the URL that the caller configured."""
     schema = context.config.get_main_option("version_table_schema")
+    ours = context.config.get_main_option(OWN_SCHEMA_OPTION, RETENTION_SCHEMA)
     options = {
         "target_metadata": Base.metadata,
         "include_schemas": True,
@@ -39,15 +43,18 @@ def run() -> None:
         "compare_server_default": True,
         "transaction_per_migration": True,
         "version_table_schema": schema,
+        OWN_SCHEMA_OPTION: ours,
     }
     if context.is_offline_mode():
+        if ours != RETENTION_SCHEMA:
+            raise CommandError(f"--sql writes of the schema {RETENTION_SCHEMA} alone: RETENTION_SCHEMA is {ours}")
         context.configure(url=_url(), literal_binds=True, **options)
         context.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
         context.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
         with context.begin_transaction():
             context.run_migrations()
         return
-    engine = create_engine(_url(), poolclass=pool.NullPool)
+    engine = own_schema.use(create_engine(_url(), poolclass=pool.NullPool), ours)
     with engine.connect() as connection:
         connection.execute(text("SELECT set_config('lock_timeout', :time, false)"), {"time": LOCK_TIMEOUT})
         connection.execute(text("SELECT set_config('statement_timeout', :time, false)"), {"time": STATEMENT_TIMEOUT})

@@ -8,7 +8,6 @@ from app.config import Settings
 from app.dao import adoption_sql
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, RETENTIONS, SERVICES, Catalogue
 from app.dao.referring import plans
-from app.models import RETENTION_SCHEMA as SCHEMA
 from app.retention.privileges import OF_OWN_TABLES, OF_REVISIONS
 
 STATUS = "notification_status"
@@ -55,17 +54,17 @@ def needed(catalogue: Catalogue, settings: Settings) -> list[Grant]:
     return list(dict.fromkeys(found))
 
 
-def of_own_tables() -> list[Grant]:
+def of_own_tables(schema: str) -> list[Grant]:
     """What it must be granted on its own tables, where they are installed."""
-    own = [Grant(SCHEMA, table, tuple(listed.split()), columns) for table, listed, columns in OF_OWN_TABLES]
-    return [*own, Grant(SCHEMA, "alembic_version", (OF_REVISIONS,))]
+    own = [Grant(schema, table, tuple(listed.split()), columns) for table, listed, columns in OF_OWN_TABLES]
+    return [*own, Grant(schema, "alembic_version", (OF_REVISIONS,))]
 
 
 def statements(catalogue: Catalogue, settings: Settings, role: str, *, installed: bool) -> list[str]:
     """The GRANT statements for `role`, in the order in which they can be run; those on its own tables once they are
     installed.
     """
-    grants = needed(catalogue, settings) + (of_own_tables() if installed else [])
+    grants = needed(catalogue, settings) + (of_own_tables(settings.retention_schema) if installed else [])
     return [
         adoption_sql.grant_on_database(catalogue.database, role),
         *(adoption_sql.grant_on_schema(schema, role) for schema in dict.fromkeys(grant.schema for grant in grants)),

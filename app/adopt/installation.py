@@ -1,6 +1,6 @@
 """The pipeline's own tables beside a platform's: made by their own migrations, taken away again whole or not at all.
 
-Nothing here touches a table of the platform's. What is made is in the schema `retention`, the table of revisions too.
+Nothing here touches a table of the platform's. What is made is in a schema of its own, the table of revisions too.
 """
 
 from collections.abc import Iterator
@@ -45,6 +45,7 @@ class Installation:
     """What there is, as it was read."""
 
     state: State
+    schema: str
     role: str
     exists: bool
     """Whether there is the schema."""
@@ -65,20 +66,20 @@ def look() -> Installation:
         if TABLE_OF_REVISIONS not in schema.tables:
             if schema.tables:
                 is_ours = revisions_dao.has_revisions(connection) and _is_of_single_database(connection)
-                raise Refused(OURS if is_ours else _not_ours(schema.tables))
+                raise Refused(OURS if is_ours else _not_ours(schema.name, schema.tables))
             state, revisions = State.ABSENT, frozenset[str]()
         else:
             revisions = revisions_dao.applied(connection, adopted=True)
             state = State.INSTALLED if revisions == newest(adopted=True) else State.UNFINISHED
     if not revisions <= known(adopted=True):
         raise Refused(
-            f"The tables in the schema retention are at revision {', '.join(sorted(revisions))}, which this version "
-            "does not know: they are a newer version's. Use that one."
+            f"The tables in the schema {schema.name} are at revision {', '.join(sorted(revisions))}, which this "
+            "version does not know: they are a newer version's. Use that one."
         )
     strangers = schema.tables - OWN_TABLES - {TABLE_OF_REVISIONS}
     if strangers:
-        raise Refused(_not_ours(strangers))
-    return Installation(state, schema.role, schema.exists, schema.tables, revisions, schema.may_make)
+        raise Refused(_not_ours(schema.name, strangers))
+    return Installation(state, schema.name, schema.role, schema.exists, schema.tables, revisions, schema.may_make)
 
 
 OURS = (
@@ -87,9 +88,12 @@ OURS = (
 )
 
 
-def _not_ours(tables: frozenset[str]) -> str:
+def _not_ours(schema: str, tables: frozenset[str]) -> str:
     listed = ", ".join(sorted(tables))
-    return f"There is a schema retention with what is not the pipeline's: {listed}. Give it another name."
+    return (
+        f"There is a schema {schema} with what is not the pipeline's: {listed}. Have the pipeline's tables in another, "
+        "named by RETENTION_SCHEMA."
+    )
 
 
 def _is_of_single_database(connection: Connection) -> bool:
@@ -101,14 +105,17 @@ def check_may_install(found: Installation) -> None:
     if found.may_make:
         return
     role = quoted(found.role)
-    give = "ALTER SCHEMA retention OWNER TO" if found.exists else "CREATE SCHEMA retention AUTHORIZATION"
+    schema = quoted(found.schema)
+    give = f"ALTER SCHEMA {schema} OWNER TO" if found.exists else f"CREATE SCHEMA {schema} AUTHORIZATION"
     raise Refused(f"Role {found.role} may not make the pipeline's tables. As the database's owner: {give} {role};")
 
 
-def install(database_url: str) -> None:
-    """Make the tables, or bring them to this version's. Interrupted, it goes on where it was when it is run again."""
+def install(database_url: str, schema: str) -> None:
+    """Make the tables in this schema, or bring them to this version's. Interrupted, it goes on where it was when it is
+    run again.
+    """
     try:
-        command.upgrade(alembic_config(database_url, adopted=True), "retention@head")
+        command.upgrade(alembic_config(database_url, adopted=True, schema=schema), "retention@head")
     except DBAPIError as error:
         why = str(error.orig).strip().splitlines()[0]
         raise Refused(

@@ -13,7 +13,7 @@ from celery import signals
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import clock, config
+from app import clock, config, own_schema
 from app.dao import heartbeats_dao
 from app.dao.heartbeats_dao import SECONDS_BETWEEN_NOTES_OF_WORKERS, WORKER
 from app.db import APPLICATION_NAME, Database
@@ -27,15 +27,16 @@ LONGEST_SECONDS = 2
 class Presence:
     """Notes that this worker is there, every so often."""
 
-    def __init__(self, name: str, database_url: str) -> None:
+    def __init__(self, name: str, database_url: str, schema: str = own_schema.USUAL) -> None:
         self._name = name
         self._next = 0.0
-        self._engine: Engine = create_engine(
+        engine = create_engine(
             database_url,
             poolclass=NullPool,
             hide_parameters=True,
             connect_args={"application_name": APPLICATION_NAME, "connect_timeout": LONGEST_SECONDS},
         )
+        self._engine: Engine = own_schema.use(engine, schema)
 
     def note(self) -> None:
         """Note it, unless that was done a moment ago. A database that is away is tried again the next time."""
@@ -58,7 +59,8 @@ _presence: Presence | None = None
 def _begin(sender: Any = None, **_: Any) -> None:
     global _presence
     name = str(getattr(sender, "hostname", None) or socket.gethostname())
-    _presence = Presence(name, config.load().database_url)
+    settings = config.load()
+    _presence = Presence(name, settings.database_url, settings.retention_schema)
 
 
 @signals.heartbeat_sent.connect

@@ -19,8 +19,8 @@ from app.presets import PRESETS, PresetName
 @retention.command("adopt")
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Whose policies the platform follows until now.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--install", is_flag=True, help="Make the pipeline's own tables, in the schema retention; none of yours.")
-@click.option("--uninstall", is_flag=True, help="Drop the schema retention and all of the pipeline's records.")
+@click.option("--install", is_flag=True, help="Make the pipeline's own tables, in RETENTION_SCHEMA; none of yours.")
+@click.option("--uninstall", is_flag=True, help="Drop RETENTION_SCHEMA and all of the pipeline's records.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="With --uninstall: forget what is not over, too.")
 def adopt_command(
@@ -67,7 +67,8 @@ def _install(preset: PresetName | None, yes: bool) -> None:
     show_adopt.before_installing(found)
     if not yes:
         click.confirm("Install?", abort=True)
-    installation.install(current_app.extensions["settings"].database_url)
+    settings = current_app.extensions["settings"]
+    installation.install(settings.database_url, settings.retention_schema)
     show_adopt.installed(installation.look(), _report(preset).grants)
 
 

@@ -31,11 +31,14 @@ def database(arguments: tuple[str, ...]) -> None:
     options = command_line.parser.parse_args(arguments)
     if not hasattr(options, "cmd"):
         command_line.parser.error("name a command, such as: flask db upgrade")
-    url = current_app.extensions["settings"].database_url
+    settings = current_app.extensions["settings"]
     with failures_as_sentences():
         looks = arguments[0] in ON_THE_DATABASE and not getattr(options, "sql", False)
         adopted = looks and _is_adopted()
-        command_line.run_cmd(alembic_config(url, options, adopted=adopted), options)
+        configuration = alembic_config(
+            settings.database_url, options, adopted=adopted, schema=settings.retention_schema
+        )
+        command_line.run_cmd(configuration, options)
 
 
 def _is_adopted() -> bool:

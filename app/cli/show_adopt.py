@@ -62,7 +62,7 @@ def _grants(grants: Sequence[str]) -> Iterator[str]:
 
 def before_installing(found: Installation) -> None:
     """What will be made."""
-    made = f"{amount(len(OWN_TABLES), 'table')} of the pipeline's own in the schema retention"
+    made = f"{amount(len(OWN_TABLES), 'table')} of the pipeline's own in the schema {found.schema}"
     if found.tables:
         click.echo(f"\nWill be brought to this version, from {found.at}: {made}, by role {found.role}.")
     else:
@@ -80,7 +80,7 @@ def installed(found: Installation, grants: Sequence[str]) -> None:
 def before_uninstalling(found: Installation, nights: int, concerns: Sequence[Concern]) -> None:
     """What will be dropped, and what is not over."""
     click.echo(
-        f"Will be dropped: the schema retention with {amount(len(found.tables), 'table')}, the records of "
+        f"Will be dropped: the schema {found.schema} with {amount(len(found.tables), 'table')}, the records of "
         f"{amount(nights, 'night')}. No table of the platform's is touched."
     )
     if concerns:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.config.kinds import BrokerUrl, Bucket, DatabaseUrl, Identifier, PositiveInt, TimeZone
+from app.config.kinds import BrokerUrl, Bucket, DatabaseUrl, Identifier, PlainIdentifier, PositiveInt, TimeZone
 from app.presets import (
     LETTER_BUCKETS,
     NOT_FINAL,
@@ -74,6 +74,11 @@ class PlatformSettings(BaseModel):
     )
     platform_schema: Identifier | None = Field(
         None, description="Schema of the platform's tables; unset: wherever the role's search_path finds them."
+    )
+    retention_schema: PlainIdentifier = Field(
+        "retention",
+        description="Schema of the pipeline's own tables. Set another where the platform has one of this name; every "
+        "process on the database must have the same.",
     )
     cutoff_rule: CutoffRuleName = Field(
         "local-midnight",

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from app import own_schema
 from app.dao import platform_dao
 from app.models.types import LETTER
 
@@ -110,17 +111,17 @@ def clock_says(connection: Connection) -> datetime:
 
 def lacking(connection: Connection, wanted: Sequence[tuple[str, str]]) -> list[str]:
     """Of these tables and privileges, those that our role has not. Of some columns is enough."""
-    return list(connection.execute(LACKING, _columns(wanted)).scalars())
+    return list(connection.execute(LACKING, _columns(connection, wanted)).scalars())
 
 
 def held(connection: Connection, unwanted: Sequence[tuple[str, str]]) -> list[str]:
     """Of these tables and privileges, those that our role has."""
-    return list(connection.execute(HELD, _columns(unwanted)).scalars())
+    return list(connection.execute(HELD, _columns(connection, unwanted)).scalars())
 
 
 def indexes(connection: Connection, table: str) -> list[Index]:
     """The table's indexes that can be used."""
-    rows = connection.execute(INDEXES, {"table": table})
+    rows = connection.execute(INDEXES, {"table": _named(connection, table)})
     return [Index(tuple(row.columns), row.is_unique, row.predicate) for row in rows]
 
 
@@ -131,5 +132,12 @@ def longest_retention_of_letters(connection: Connection) -> int | None:
     return connection.execute(platform.clause(LONGEST_OF_LETTERS), values).scalar()
 
 
-def _columns(pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:
-    return {"tables": [table for table, _ in pairs], "privileges": [privilege for _, privilege in pairs]}
+def _columns(connection: Connection, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:
+    return {
+        "tables": [_named(connection, table) for table, _ in pairs],
+        "privileges": [privilege for _, privilege in pairs],
+    }
+
+
+def _named(connection: Connection, table: str) -> str:
+    return own_schema.as_called(connection, platform_dao.known(connection).named(table))

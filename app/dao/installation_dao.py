@@ -1,4 +1,4 @@
-"""The pipeline's own tables beside a platform's: what is in the schema `retention`, what goes on there, and its end."""
+"""The pipeline's own tables beside a platform's: what is in their schema, what goes on there, and its end."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection, TextClause, text
 
+from app import own_schema
 from app.dao.heartbeats_dao import WORKER_GONE_AFTER
 from app.dao.holds_dao import PIPELINE
 
@@ -21,7 +22,7 @@ SCHEMA = text(
                SELECT c.relname::text FROM pg_class AS c
                WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.relname
            ) AS tables
-    FROM (SELECT) AS always LEFT JOIN pg_namespace AS n ON n.nspname = 'retention'
+    FROM (SELECT) AS always LEFT JOIN pg_namespace AS n ON n.nspname = :schema
     """
 )
 NIGHTS = text("SELECT count(*) FROM retention.runs")
@@ -44,13 +45,14 @@ GOING_ON: dict[str, tuple[str, TextClause]] = {
 
 LOCK = "LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"
 DROP_TABLES = "DROP TABLE {tables}"
-DROP_SCHEMA = text("DROP SCHEMA retention")
+DROP_SCHEMA = "DROP SCHEMA {schema}"
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What is in `retention`: tables and views by name. `may_make`: whether our role may make what is missing."""
+    """What is in our schema: tables and views by name. `may_make`: whether our role may make what is missing."""
 
+    name: str
     role: str
     exists: bool
     may_make: bool
@@ -59,8 +61,9 @@ class Schema:
 
 def schema(connection: Connection) -> Schema:
     """What there is."""
-    found = connection.execute(SCHEMA).mappings().one()
-    return Schema(found["role"], found["exists"], found["may_make"], frozenset(found["tables"]))
+    name = own_schema.name(connection)
+    found = connection.execute(SCHEMA, {"schema": name}).mappings().one()
+    return Schema(name, found["role"], found["exists"], found["may_make"], frozenset(found["tables"]))
 
 
 def nights(connection: Connection) -> int:
@@ -87,10 +90,11 @@ def lock(connection: Connection, tables: Collection[str]) -> None:
 def drop(connection: Connection, tables: Collection[str]) -> None:
     """These tables and the schema, if nothing else is in it and nothing outside of it depends on them."""
     _execute(connection, DROP_TABLES, tables)
-    connection.execute(DROP_SCHEMA)
+    _execute(connection, DROP_SCHEMA, tables)
 
 
 def _execute(connection: Connection, statement: str, tables: Collection[str]) -> None:
-    named = sql.SQL(", ").join(sql.Identifier("retention", table) for table in sorted(tables))
-    composed = sql.SQL(statement).format(tables=named)
+    schema = own_schema.name(connection)
+    named = sql.SQL(", ").join(sql.Identifier(schema, table) for table in sorted(tables))
+    composed = sql.SQL(statement).format(tables=named, schema=sql.Identifier(schema))
     connection.exec_driver_sql(composed.as_string(connection.connection.dbapi_connection))

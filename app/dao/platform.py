@@ -121,6 +121,10 @@ class Platform:
         """
         return _filled(template, parts, {**self._names, **self._names_that_move}, "%", "%%")
 
+    def named(self, table: str) -> str:
+        """A table's name as to_regclass finds it: the platform's own in PLATFORM_SCHEMA, any other as it is given."""
+        return self._table(table) if self.given.schema is not None and table in PLATFORM_TABLES else table
+
     @cached_property
     def _names(self) -> Mapping[str, str]:
         live = self.catalogue.tables.get(NOTIFICATIONS)

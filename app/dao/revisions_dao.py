@@ -6,12 +6,14 @@ In our own database it is in `alembic_version`, wherever the search path finds i
 
 from sqlalchemy import Connection, text
 
+from app import own_schema
+
 # Not to_regclass, which raises where the role may not use the schema.
 IS_ADOPTED = text(
     """
     SELECT EXISTS (
         SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'retention' AND c.relname = 'alembic_version'
+        WHERE n.nspname = :schema AND c.relname = 'alembic_version'
     )
     """
 )
@@ -37,7 +39,7 @@ WITH_ATTEMPTS = ("0008", "0009", "0010")
 
 def is_adopted(connection: Connection) -> bool:
     """Whether the pipeline's tables were installed beside a platform's."""
-    return bool(connection.execute(IS_ADOPTED).scalar_one())
+    return bool(connection.execute(IS_ADOPTED, {"schema": own_schema.name(connection)}).scalar_one())
 
 
 def applied(connection: Connection, *, adopted: bool) -> frozenset[str]:

@@ -3,7 +3,10 @@
 from sqlalchemy import CheckConstraint, DateTime, MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-RETENTION_SCHEMA = "retention"
+from app.own_schema import USUAL as RETENTION_SCHEMA
+
+__all__ = ["RETENTION_SCHEMA", "Base", "Instant", "one_of"]
+
 Instant = DateTime(timezone=True)
 
 

@@ -4,7 +4,7 @@ from psycopg2 import errors
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from app import revisions
+from app import own_schema, revisions
 from app.config import Settings
 from app.dao import platform_dao, revisions_dao
 from app.dao.platform import HistoryNotCovered
@@ -46,7 +46,8 @@ def check_accounts(settings: Settings) -> None:
     """
     names = {*(OF_SESSIONS if settings.sessions_enabled else ()), *(OF_ACCOUNTS if settings.accounts_enabled else ())}
     with db.transaction(read_only=True) as connection:
-        missing = connection.execute(MISSING, {"names": sorted(names)}).scalars().all()
+        called = [own_schema.as_called(connection, name) for name in sorted(names)]
+        missing = connection.execute(MISSING, {"names": called}).scalars().all()
     if missing:
         raise DatabaseNotReady(
             f"Accounts and sessions are switched on, but there is no table {', '.join(missing)}. Make the tables with: "

@@ -15,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     # Not IF NOT EXISTS, which asks for the right to make schemas even where somebody else has made this one.
-    op.execute("DO $$ BEGIN IF to_regnamespace('retention') IS NULL THEN CREATE SCHEMA retention; END IF; END $$")
+    schema = op.get_context().opts["retention_schema"]
+    op.execute(f"DO $$ BEGIN IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA \"{schema}\"; END IF; END $$")
     op.create_table(
         "accepted_missing",
         sa.Column("night", sa.Date(), nullable=False),
@@ -201,4 +202,4 @@ def downgrade() -> None:
     op.drop_table("deferred_buckets", schema="retention")
     op.drop_table("accepted_missing", schema="retention")
     if op.get_context().version_table_schema is None:  # else the table of revisions is still in it
-        op.execute("DROP SCHEMA retention")
+        op.execute(f'DROP SCHEMA "{op.get_context().opts["retention_schema"]}"')

@@ -61,3 +61,14 @@ def test_a_worker_notes_itself_now_and_then(app, connection, settings):
     here._next = 0.0
     here.note()
     assert [tuple(row) for row in connection.execute(SEEN)] == [("worker", 1)]
+
+
+def test_a_worker_notes_itself_in_the_schema_that_the_tables_are_in(app, connection, settings):
+    connection.execute(text("CREATE SCHEMA elsewhere"))
+    connection.execute(text("CREATE TABLE elsewhere.heartbeats (LIKE retention.heartbeats INCLUDING ALL)"))
+    connection.execute(text("GRANT USAGE ON SCHEMA elsewhere TO PUBLIC; GRANT ALL ON elsewhere.heartbeats TO PUBLIC"))
+    try:
+        Presence("celery@somewhere", settings.database_url, "elsewhere").note()
+        assert connection.execute(text("SELECT count(*) FROM elsewhere.heartbeats")).scalar() == 1
+    finally:
+        connection.execute(text("DROP SCHEMA elsewhere CASCADE"))

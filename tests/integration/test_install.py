@@ -21,14 +21,14 @@ from app.adopt.installation import OWN_TABLES
 from app.celery import celery
 from app.doctor import database as doctor
 from app.doctor.finding import Level
-from app.retention.readiness import DatabaseNotReady, check_migrations
+from app.retention.readiness import DatabaseNotReady, check_database, check_migrations
 from app.revisions import newest
 from tests.dumps import schema_dump
 from tests.least import ROLE, ROLE_FILE
 from tests.security.test_database_role import walk
 from tests.servers import Servers, grant_buckets
 from tests.variants import OWN, VARIANTS, database
-from tests.variants.adopted import STATEMENT, adopted, flask_adopt, granted, login, url_of
+from tests.variants.adopted import STATEMENT, SWITCHED_OFF, adopted, flask_adopt, granted, login, url_of
 
 OUTSIDE, INSIDE = "--exclude-schema=retention", "--schema=retention"
 
@@ -181,8 +181,42 @@ def test_one_thing_at_a_time(environment, url, arguments):
 def test_somebody_elses_schema_of_that_name_is_left_alone(environment, connection, url, arguments):
     connection.exec_driver_sql("CREATE SCHEMA retention; CREATE TABLE retention.rates (id int)")
     before = schema_dump(url)
-    assert "what is not the pipeline's: rates" in failed(flask_adopt(environment, url, *arguments))
+    said = failed(flask_adopt(environment, url, *arguments))
+    assert "what is not the pipeline's: rates" in said
+    assert "named by RETENTION_SCHEMA" in said
     assert schema_dump(url) == before
+
+
+def test_beside_somebody_elses_schema_of_that_name_ours_has_another(environment, connection, url):
+    """Its name is one that must be quoted. A night on such a database is among the promises' tests."""
+    ours = {"RETENTION_SCHEMA": "user"}
+    connection.exec_driver_sql("CREATE SCHEMA retention; CREATE TABLE retention.runs (id int)")
+    before = schema_dump(url)
+    said = flask_adopt(environment, url, "--install", "--yes", **ours).stdout
+    assert f"{len(OWN_TABLES)} tables of the pipeline's own in the schema user" in said
+    assert 'GRANT SELECT ON "user".alembic_version TO retention_worker;' in granted(said)
+    assert schema_dump(url, '--exclude-schema="user"') == before
+    inside = schema_dump(url, '--schema="user"', '--exclude-table="user".alembic_version')
+    with database(environment["DATABASE_URL"], OWN) as own:
+        assert re.sub(r'"user"|\buser(?=;)', "retention", inside) == schema_dump(url_of(own), INSIDE)
+    assert "nothing to do" in flask_adopt(environment, url, "--install", "--yes", **ours).stdout
+    assert_is_ready(environment, url, **ours)
+    gone = flask_adopt(environment, url, "--uninstall", "--yes", **ours)
+    assert (gone.exit_code, "the schema user with" in gone.stdout) == (0, True)
+    assert schema_dump(url) == before
+
+
+def assert_is_ready(environment: dict[str, str], url: str, **variables: str) -> None:
+    """As a worker asks at its start, `flask db current` and the doctor."""
+    application = create_app(config.load({**environment, **SWITCHED_OFF, "DATABASE_URL": url, **variables}))
+    with application.app_context():
+        check_migrations()
+        check_database()
+        [tables] = doctor.tables(application.extensions["settings"])
+        shown = application.test_cli_runner().invoke(args=["db", "current"])
+    application.extensions["db.engine"].dispose()
+    assert tables.level is Level.OK
+    assert all(revision in shown.output for revision in newest(adopted=True))
 
 
 @pytest.mark.parametrize("arguments", [("--install", "--yes"), ("--uninstall", "--yes", "--force")])
@@ -383,6 +417,30 @@ def test_the_doctor_and_readiness_know_an_adopted_database(environment, name):
         with pytest.raises(DatabaseNotReady, match=r"at migration 0011, this version needs 0013\..*adopt --install"):
             check_migrations()
         context.app.extensions["db.engine"].dispose()
+
+
+def test_the_doctor_looks_in_the_platforms_schema(environment, connection, engine, url):
+    """Where the search path does not find the tables, a right or an index that is missing is still told."""
+    given = {"PLATFORM_PRESET": "d", "PLATFORM_SCHEMA": "notify"}
+    tables = ("notifications", "notification_history", "services", "service_data_retention")
+    moved = [f"ALTER TABLE {table} SET SCHEMA notify" for table in tables]
+    connection.exec_driver_sql("; ".join(["CREATE SCHEMA notify", *moved]))
+    grants = granted(flask_adopt(environment, url, "--install", "--yes", **given).stdout)
+    too_few = [
+        one.replace("SELECT, DELETE ON notify.notifications", "SELECT ON notify.notifications") for one in grants
+    ]
+    assert too_few != grants
+    with login(engine, too_few) as of_role:
+        application = create_app(config.load({**environment, **SWITCHED_OFF, **given, "DATABASE_URL": of_role}))
+        with application.app_context():
+            settings = application.extensions["settings"]
+            lacks = [finding.says for finding in doctor.role(settings) if finding.level is Level.ERROR]
+            before = [finding.says for finding in doctor.indexes(settings)]
+            connection.exec_driver_sql("DROP INDEX notify.ix_notifications_reference")
+            after = [finding.says for finding in doctor.indexes(settings)]
+        application.extensions["db.engine"].dispose()
+    assert lacks == ["The database's role lacks DELETE ON notify.notifications."]
+    assert [says for says in after if says not in before and "reference" in says]
 
 
 def test_readiness_is_not_misled_by_a_platforms_own_revisions(environment):

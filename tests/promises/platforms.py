@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
+from app import own_schema
 from tests.factories import days_ago, keys, naive
 from tests.fakes.fault_proxy import FaultProxy
 from tests.integration.night import dispatch, make_due, run_night
@@ -19,8 +20,8 @@ from tests.variants.policies import EMAIL, LETTER, POLICIES, TYPES, Policy
 
 LIVE, HISTORY = "notifications", "notification_history"
 RETENTION_TABLES = text(
-    "SELECT format('retention.%I', tablename) FROM pg_tables "
-    "WHERE schemaname = 'retention' AND tablename <> 'alembic_version'"
+    "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
+    "WHERE schemaname = :schema AND tablename <> 'alembic_version'"
 )
 
 
@@ -129,12 +130,14 @@ class Platform:
     def records(self) -> str:
         """Everything that the pipeline wrote down."""
         return "\n".join(
-            str(row._mapping)
-            for table in self.run(str(RETENTION_TABLES)).scalars().all()
-            for row in self.run(f"SELECT * FROM {table}")
+            str(row._mapping) for table in self._own_tables() for row in self.run(f"SELECT * FROM {table}")
         )
 
     def empty(self) -> None:
         """Without rows and records."""
-        tables = [*self.run(str(RETENTION_TABLES)).scalars(), *self.policy.referring]
+        tables = [*self._own_tables(), *self.policy.referring]
         self.run(f"TRUNCATE {', '.join(tables)}, services, service_data_retention, {LIVE}, {HISTORY} CASCADE")
+
+    def _own_tables(self) -> list[str]:
+        schema = own_schema.name(self.connection)
+        return list(self.connection.execute(RETENTION_TABLES, {"schema": schema}).scalars())

@@ -14,7 +14,7 @@ from click.testing import Result
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine, make_url
 
-from app import config, create_app
+from app import config, create_app, own_schema
 from tests.least import ROLE, revoke_defaults
 from tests.variants import database
 
@@ -29,7 +29,9 @@ class Adopted:
     name: str
     """The variant's."""
     owner: Engine
-    """An administrator's, as `tests.variants.database` gives it: sets up, and looks at what became of it."""
+    """An administrator's, as `tests.variants.database` gives it: sets up, and looks at what became of it. It calls our
+    schema `retention`, whatever its name is.
+    """
     url: str
     """Of the login that has the printed grants."""
     environment: dict[str, str]
@@ -40,6 +42,7 @@ class Adopted:
 def adopted(environment: Mapping[str, str], name: str, **variables: str) -> Iterator[Adopted]:
     """A new database of this variant (or of our own platform tables), adopted; all is gone again at the end."""
     with database(environment["DATABASE_URL"], name, own_to="platform@head") as engine:
+        own_schema.use(engine, variables.get("RETENTION_SCHEMA", own_schema.USUAL))
         ended = flask_adopt(environment, url_of(engine), "--install", "--yes", PLATFORM_PRESET=name, **variables)
         assert ended.exit_code == 0, ended.output
         with login(engine, granted(ended.stdout)) as url:
