@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
-from app.dao import audit_dao
+from app.dao import audit_dao, platform_dao
 from app.dao.audit_dao import Audit, AuditedRow, Counts
 from app.db import db
 from app.models.types import STATUSES
@@ -28,15 +28,13 @@ from app.storage.naming import Place
 
 LETTERS_PER_PAGE = 1_000
 NO_STATUS = ""
-PLACES = (*STATUSES, NO_STATUS)
-WITHOUT_A_FILE = ("technical-failure", NO_STATUS)
-"""Of a letter that is not final, as one without a status, the file may be still to come; one that failed for technical
-reasons may never have had any. All letters are read, though, for references in mixed case."""
+MAY_HAVE_NONE = "technical-failure"
+"""One that failed for technical reasons may never have had any file."""
 
 
 def go_on(audit: Audit, work: Work) -> Audit:
     """Read the letters of the status that the audit has come to, to their end. Raises Stopped and Overtaken."""
-    status = PLACES[0] if audit.place is None else audit.place
+    status = STATUSES[0] if audit.place is None else audit.place
     after = _parsed(audit.position)
     while True:
         with db.transaction(read_only=True) as connection:
@@ -50,12 +48,19 @@ def go_on(audit: Audit, work: Work) -> Audit:
 
 
 def _next_status(audit: Audit, status: str, work: Work) -> Audit:
-    following = PLACES[PLACES.index(status) + 1 :]
-    stand = Stand("rows", following[0]) if following else Stand("rows", None, finished=True)
     with db.transaction() as connection:
+        following = _following(status, platform_dao.read_anew(connection).known_statuses)
+        stand = Stand("rows", None, finished=True) if following is None else Stand("rows", following)
         if stand.finished:
             audit_dao.forget_letters(connection)
         return advance(connection, audit, work, stand, Counts())
+
+
+def _following(status: str, known: Sequence[str]) -> str | None:
+    """Ours in their order, then the platform's own, then none at all. One that is not known any more keeps its turn."""
+    others = sorted({status, *known} - {*STATUSES, NO_STATUS})
+    turns = [*STATUSES, *others, NO_STATUS]
+    return next(iter(turns[turns.index(status) + 1 :]), None)
 
 
 def _made_between(audit: Audit, work: Work) -> tuple[datetime | None, datetime]:
@@ -101,10 +106,14 @@ def _look(audit: Audit, status: str, rows: Sequence[AuditedRow], work: Work) -> 
 def _should_have_a_file(row: AuditedRow, audit: Audit, status: str, read: set[str], work: Work) -> bool:
     """Final, not young, with a place in what the audit reads, or with no reference to have one by.
 
-    Where folders go by the date on which a letter was sent, one that was never sent need not have any.
+    What a status of the platform's own says of the file, nobody told us; of a letter without a status the file may be
+    still to come. Where folders go by the date on which a letter was sent, one that was never sent need not have any.
+    All of them are read, though, for references in mixed case.
     """
     settings = work.tools.settings
-    if status in (*WITHOUT_A_FILE, *settings.letter_statuses_kept) or settings.missing_files_share is None:
+    if status not in STATUSES or status == MAY_HAVE_NONE or status in settings.letter_statuses_kept:
+        return False
+    if settings.missing_files_share is None:
         return False
     if work.tools.naming.by_date_sent and row.letter.sent_at is None:
         return False

@@ -228,6 +228,24 @@ def test_a_reference_in_mixed_case_is_said_whatever_the_letters_status(app, conn
     assert current.rows_in_mixed_case == 3
 
 
+def test_letters_with_a_status_of_the_platforms_own_are_read_but_need_no_file(connection, s3):
+    """Nobody told us what such a status says of the file. (An adopted database grants the role to read them.)"""
+    connection.execute(text("INSERT INTO notification_status_types VALUES ('held-for-proof')"))
+    connection.execute(text("GRANT SELECT ON notification_status_types TO PUBLIC"))
+    try:
+        service = create_service(connection, letter=30)
+        columns = {"notification_status": "held-for-proof", "file": False}
+        mixed = create_letter(connection, s3, service, days_ago(3), reference="Mixed_Case", **columns)
+        create_letter(connection, s3, service, days_ago(3), **columns)
+        current, found = run()
+        assert found == [("row-in-mixed-case", mixed)]
+        assert (current.rows_seen, current.rows_without_file) == (0, 0)
+    finally:
+        connection.execute(text("TRUNCATE notifications CASCADE"))
+        connection.execute(text("REVOKE SELECT ON notification_status_types FROM PUBLIC"))
+        connection.execute(text("DELETE FROM notification_status_types WHERE name = 'held-for-proof'"))
+
+
 def test_where_no_files_are_kept_no_letter_is_missing_one(app, settings, connection, s3):
     change_settings(app, missing_files_share=None)
     create_letter(connection, s3, create_service(connection), days_ago(3), file=False)
