@@ -37,6 +37,13 @@ def _planned(plan: Plan) -> Finding:
     key, about = plan.key, _about(plan.key)
     has = "nobody knows how many rows" if key.rows is None else f"about {amount(key.rows, 'row')}"
     points = f"{key.table}.{', '.join(key.columns)} points at notifications (ON DELETE {key.on_delete}; {has})"
+    if plan.action == "defer" and key.stopped_by:
+        return look(
+            about,
+            f"{points}: table {key.stopped_by} stops its rows, or what goes with them, from being deleted, so that a "
+            "notification that such a row refers to stays, is deferred and reported; the others go",
+            f"give the foreign key of {key.stopped_by} an action, or delete those rows beforehand",
+        )
     if plan.action == "cascade":
         return look(
             about,

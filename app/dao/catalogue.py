@@ -87,6 +87,9 @@ class ForeignKey:
     """About how many rows the table has; None: never analysed."""
     is_indexed: bool
     """Whether an index begins with its columns, so that the rows of one that is deleted can be found."""
+    stopped_by: str | None = None
+    """A table with a key without an action that points at rows of `table`, or at what goes with them by CASCADE: such a
+    row can't be deleted while one of that table refers to it."""
 
 
 @dataclass(frozen=True)

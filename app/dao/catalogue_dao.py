@@ -138,7 +138,19 @@ FOREIGN_KEYS = text(
                SELECT FROM pg_index AS i
                WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
                  AND (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey
-           ) AS is_indexed
+           ) AS is_indexed,
+           (
+               WITH RECURSIVE gone (oid) AS (
+                   SELECT k.conrelid
+                   UNION
+                   SELECT y.conrelid FROM pg_constraint AS y JOIN gone ON y.confrelid = gone.oid
+                   WHERE y.contype = 'f' AND y.confdeltype = 'c'
+               )
+               SELECT min(stopping.relname::text)
+               FROM pg_constraint AS z JOIN gone ON z.confrelid = gone.oid
+               JOIN pg_class AS stopping ON stopping.oid = z.conrelid
+               WHERE z.contype = 'f' AND z.confdeltype IN ('a', 'r')
+           ) AS stopped_by
     FROM pg_constraint AS k
     JOIN pg_class AS c ON c.oid = k.conrelid
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -252,7 +264,7 @@ def _index(row: RowMapping) -> Index:
 
 def _foreign_key(row: RowMapping) -> ForeignKey:
     sequences: dict[str, Any] = {name: tuple(row[name]) for name in ("columns", "referred_columns")}
-    rest = ("name", "schema", "table", "referred_schema", "referred", "on_delete", "rows", "is_indexed")
+    rest = ("name", "schema", "table", "referred_schema", "referred", "on_delete", "rows", "is_indexed", "stopped_by")
     return ForeignKey(**sequences, **{name: row[name] for name in rest})
 
 

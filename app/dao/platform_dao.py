@@ -22,7 +22,12 @@ STAMP = """
     ), '') || coalesce((
         SELECT string_agg(concat_ws(' ', k.oid, k.conrelid, k.confrelid, k.confdeltype), ',' ORDER BY k.oid)
         FROM pg_constraint AS k
-        WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM pg_class WHERE relname = %(notifications)s)
+        WHERE k.contype = 'f' AND k.confrelid IN (
+            SELECT oid FROM pg_class WHERE relname = %(notifications)s
+            UNION ALL
+            SELECT r.conrelid FROM pg_constraint AS r JOIN pg_class AS n ON n.oid = r.confrelid
+            WHERE r.contype = 'f' AND n.relname = %(notifications)s
+        )
     ), ''))
     FROM pg_class AS c
     JOIN pg_namespace AS s ON s.oid = c.relnamespace

@@ -1,7 +1,8 @@
 """Rows of other tables that point at notifications, and what becomes of a notification that one refers to. Pure.
 
 A foreign key without an action stops the delete of a whole batch. So there is a plan for each: its rows go with the
-notification (`delete`), or the notification stays (`defer`). What a key does by itself can't be declared away.
+notification (`delete`), or the notification stays (`defer`). What a key does by itself can't be declared away. Where a
+third table stops those rows from going, by declaration or by themselves, the notification stays.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -62,7 +63,9 @@ class Plan:
 
 def plans(catalogue: Catalogue, deleted: Collection[str]) -> list[Plan]:
     """A plan for every foreign key that points at notifications. `deleted`: tables whose rows are declared to go."""
-    return [
-        Plan(key, BY_ITSELF.get(key.on_delete) or ("delete" if key.table in deleted else "defer"))
-        for key in catalogue.referring
-    ]
+    return [Plan(key, _action(key, deleted)) for key in catalogue.referring]
+
+
+def _action(key: ForeignKey, deleted: Collection[str]) -> Action:
+    wanted = BY_ITSELF.get(key.on_delete) or ("delete" if key.table in deleted else "defer")
+    return "defer" if key.stopped_by and wanted != "set" else wanted

@@ -434,6 +434,12 @@ WRONG = [
         "its rows stay and lose their reference",
     ),
     (
+        "CREATE TABLE attempts (of_row uuid REFERENCES scheduled_notifications)",
+        "look",
+        "scheduled_notifications.scheduled_notifications_notification_id_fkey",
+        "table attempts stops its rows, or what goes with them, from being deleted",
+    ),
+    (
         "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; "
         "CREATE TRIGGER keeps BEFORE DELETE ON notifications FOR EACH ROW EXECUTE FUNCTION nothing()",
         "look",

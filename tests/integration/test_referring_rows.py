@@ -148,6 +148,50 @@ def test_what_a_key_does_by_itself_holds_nothing_up(app, platform, connection):
         connection.execute(text("DROP TABLE recipient_identifiers"))
 
 
+STOPPING = {
+    "at once": "CREATE TABLE attempts (of_row uuid REFERENCES scheduled_notifications)",
+    "what goes with them": "CREATE TABLE parts (id uuid PRIMARY KEY, of_row uuid REFERENCES scheduled_notifications "
+    "ON DELETE CASCADE); CREATE TABLE attempts (part uuid REFERENCES parts ON DELETE RESTRICT)",
+}
+
+
+@pytest.mark.parametrize("by_itself", [False, True], ids=["declared", "by itself"])
+@pytest.mark.parametrize("how", STOPPING)
+def test_where_a_third_table_stops_rows_from_going_their_notification_stays(deleting, connection, how, by_itself):
+    """Seen by a process that knew the tables before. A step that tried would be rolled back, again and again."""
+    [key] = connection.execute(KEY_OF_SCHEDULED).scalars()
+    if by_itself:
+        connection.execute(text(f"ALTER TABLE scheduled_notifications DROP CONSTRAINT {key}"))
+        connection.execute(text(CASCADING.format(key)))
+    service = rows.create_service(connection)
+    before, stays, goes = (create(connection, service, kind) for kind in (LETTER, EMAIL, EMAIL))
+    for id_ in (before, stays):
+        rows.create_referring(connection, SCHEDULED, id_)
+    run_night(LETTER)
+    connection.execute(text(STOPPING[how]))
+    try:
+        run_night(EMAIL)
+        assert (rows.ids(connection, LIVE), rows.ids(connection, HISTORY)) == ({stays}, {before, goes})
+    finally:
+        connection.execute(text("DROP TABLE IF EXISTS parts, attempts"))
+        if by_itself:
+            connection.execute(text(f"ALTER TABLE scheduled_notifications DROP CONSTRAINT {key}"))
+            connection.execute(text(CASCADING.format(key).replace(" ON DELETE CASCADE", "")))
+    connection.execute(text("TRUNCATE retention.chains"))
+    run_night(EMAIL)
+    assert (rows.ids(connection, LIVE), everything(connection)) == (set(), set())
+
+
+KEY_OF_SCHEDULED = text(
+    "SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid = 'scheduled_notifications'::regclass "
+    "AND confrelid = 'notifications'::regclass"
+)
+CASCADING = (
+    "ALTER TABLE scheduled_notifications ADD CONSTRAINT {} FOREIGN KEY (notification_id) REFERENCES notifications "
+    "ON DELETE CASCADE"
+)
+
+
 @contextmanager
 def after_statement(app: Flask, words: str, act: Callable[[], None]) -> Iterator[None]:
     """Do something once, as soon as the database has answered a statement with these words."""
