@@ -9,11 +9,20 @@ from app.db import PlatformTables, db
 
 
 def create_app(settings: config.Settings | None = None, **_: Any) -> Flask:
-    """The Flask application: settings from the environment unless given, the database, the commands."""
-    from app.wiring import wire
+    """The Flask application: settings from the environment unless given, the database, the commands.
+
+    Raises SettingsError, unless it is only to say what the commands are.
+    """
+    from app.wiring import is_to_help, wire, wire_commands
 
     app = Flask(__name__)
-    settings = settings or config.load()
+    try:
+        settings = settings or config.load()
+    except config.SettingsError:
+        if not is_to_help():
+            raise
+        wire_commands(app)
+        return app
     app.extensions["settings"] = settings
     platform = PlatformTables(settings.platform_schema, settings.tables_deleted_with)
     db.init_app(app, settings.database_url, platform, settings.retention_schema)

@@ -1,5 +1,8 @@
 """Puts the application together: the only module that knows all the parts that `create_app` needs."""
 
+import os
+import sys
+
 from flask import Flask
 
 from app import cli, ops
@@ -10,6 +13,16 @@ from app.observability import error_reports, tracing
 from app.ops import health as ready
 from app.ops import metrics
 from app.retention.tools import Tools
+
+
+def is_to_help() -> bool:
+    """Whether a person asks what a command does: nothing needs to be set for that."""
+    return os.environ.get("FLASK_RUN_FROM_CLI") == "true" and "--help" in sys.argv
+
+
+def wire_commands(app: Flask) -> None:
+    """Give the application its commands and nothing that they need to run."""
+    cli.add_commands(app)
 
 
 def wire(app: Flask) -> None:

@@ -19,10 +19,15 @@ def register(app: Flask) -> None:
     """Give the application its commands; they log to standard error, since a program may read what they print."""
     if os.environ.get("FLASK_RUN_FROM_CLI") == "true":  # flask's own mark; not in a web server, a worker or a test
         logs.configure(app.extensions["settings"])
+    add_commands(app)
+    app.shell_context_processor(shell_context)
+
+
+def add_commands(app: Flask) -> None:
+    """The commands themselves."""
     app.cli.add_command(retention)
     app.cli.add_command(accounts)
     app.cli.add_command(database)
     app.cli.add_command(sessions)
     app.cli.add_command(doctor)
     app.cli.add_command(ops)
-    app.shell_context_processor(shell_context)

@@ -66,6 +66,12 @@ def test_missing_settings_are_named_one_by_one_without_a_traceback(argv):
         assert ended.stderr.count(f"{name} is not set. ") == 1
 
 
+def test_what_a_command_does_is_said_before_anything_is_set():
+    ended = run(*FLASK, "retention", "plan", "--help", environment={"PATH": os.environ["PATH"]})
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "flask retention plan [OPTIONS]" in ended.stdout
+
+
 def test_a_wrong_setting_is_said_with_its_name_and_how_to_mend_it(process):
     ended = process(*FLASK, "retention", "plan", RETENTION_TIMEZONE="Mars/Olympus", LETTERS_PER_STEP="many")
     assert (ended.returncode, ended.stdout) == (1, "")
