@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 from kombu.exceptions import OperationalError
 
+from app import broker
 from app.celery import celery
 from app.dao.chains_dao import TEST, Wake
 from app.dao.heartbeats_dao import CHAINS
@@ -34,6 +35,8 @@ from app.retention.arguments import (
 from app.retention.tools import tools
 
 log = structlog.get_logger(__name__)
+
+SECONDS_TO_ANSWER = 3
 
 
 @celery.task(name="delete-notifications-older-than-retention")
@@ -122,12 +125,21 @@ def delete_test_notifications_for_service_and_type(
 @celery.task(name="dispatch-retention")
 def dispatch_retention() -> None:
     """Wake chains that are due or have lost their worker or their message."""
-    wakes, types = nightly.dispatch()
+    wakes, types = nightly.dispatch(messages_wait=_messages_wait())
     for night, notification_type in types:
         _send(BY_TYPE[notification_type], kwargs={"night": night.isoformat()})
     send_wakes(wakes)
     heartbeat.relay_ran(CHAINS)
     heartbeat.fold()
+
+
+def _messages_wait() -> bool:
+    """Whether the night's queue has messages that no worker has taken. A broker that does not say: no."""
+    settings = tools().settings
+    try:
+        return broker.queue_depths(settings, SECONDS_TO_ANSWER)[settings.queue_nightly] > 0
+    except broker.BrokerAway:
+        return False
 
 
 @celery.task(name="catch-up-missed-night")

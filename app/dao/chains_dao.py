@@ -94,6 +94,8 @@ LOCK_GROUP = text(
 )
 
 # Sent again only after a while, ever longer: a deep queue must not fill with the same wake-up.
+MOST_DOUBLINGS = 4
+# Whoever died under its lease had taken its message: that one no longer waits.
 DUE = text(
     """
     UPDATE retention.chains AS chain
@@ -101,7 +103,8 @@ DUE = text(
     FROM (
         SELECT id FROM retention.chains
         WHERE state = 'waiting' AND due_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
-          AND (sent_at IS NULL OR sent_at <= :now - make_interval(secs => :resend * power(2, least(wakes, 4))))
+          AND (sent_at IS NULL OR sent_at <= :now - make_interval(secs => :resend * power(2,
+              least(:most, greatest(wakes, CASE WHEN :messages_wait AND lease_until IS NULL THEN :most ELSE 0 END)))))
         ORDER BY due_at
         LIMIT :at_most
         FOR UPDATE SKIP LOCKED
@@ -336,9 +339,21 @@ def is_last_of_group(connection: Connection, chain: Chain) -> bool:
     return all(state == "ended" for other, state in rows if other != chain.id)
 
 
-def take_due(connection: Connection, *, now: datetime, resend_seconds: float, at_most: int) -> list[Wake]:
-    """Chains to be woken: due, not leased, and with no wake-up sent lately. Marks them as sent."""
-    values = {"now": now, "resend": resend_seconds, "at_most": at_most}
+def take_due(
+    connection: Connection, *, now: datetime, resend_seconds: float, at_most: int, messages_wait: bool
+) -> list[Wake]:
+    """Chains to be woken: due, not leased, and with no wake-up sent lately. Marks them as sent.
+
+    "Lately" is `resend_seconds`, twice as long with each wake-up, up to 16 times; and 16 times at once while messages
+    wait in the queue, since a wake-up that is not answered is most likely one of them.
+    """
+    values = {
+        "now": now,
+        "resend": resend_seconds,
+        "most": MOST_DOUBLINGS,
+        "messages_wait": messages_wait,
+        "at_most": at_most,
+    }
     return [Wake(*row) for row in connection.execute(DUE, values)]
 
 

@@ -188,8 +188,11 @@ def open_chains(
     return wakes if is_due else []
 
 
-def dispatch() -> tuple[list[Wake], list[tuple[date, str]]]:
-    """What must be sent now: chains to wake, and (night, type) pairs whose fan-out was lost."""
+def dispatch(*, messages_wait: bool = False) -> tuple[list[Wake], list[tuple[date, str]]]:
+    """What must be sent now: chains to wake, and (night, type) pairs whose fan-out was lost.
+
+    `messages_wait`: whether there are any in the queue that no worker has taken yet.
+    """
     settings = tools().settings
     now = clock.now()
     folder_index.empty_if_done(now)
@@ -211,7 +214,13 @@ def dispatch() -> tuple[list[Wake], list[tuple[date, str]]]:
         except DBAPIError as error:
             _say_not_opened(whose.service_id, LETTER, error)
     with db.transaction() as connection:
-        wakes += chains_dao.take_due(connection, now=now, resend_seconds=resend_seconds, at_most=WAKES_PER_LOOK)
+        wakes += chains_dao.take_due(
+            connection,
+            now=now,
+            resend_seconds=resend_seconds,
+            at_most=WAKES_PER_LOOK,
+            messages_wait=messages_wait,
+        )
     return wakes, unsent
 
 

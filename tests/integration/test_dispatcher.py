@@ -12,6 +12,7 @@ from freezegun import freeze_time
 from sqlalchemy import text
 
 from app import clock
+from app.celery import celery, nightly_tasks
 from app.dao import runs_dao
 from app.db import db
 from app.retention import nightly
@@ -29,10 +30,10 @@ def settings_override():
     return {"DISPATCH_EVERY_SECONDS": str(RESEND)}
 
 
-def dispatched_at(instant):
+def dispatched_at(instant, *, messages_wait=False):
     """The chains that the dispatcher wakes at this instant."""
     with freeze_time(instant):
-        return [wake.chain for wake in nightly.dispatch()[0]]
+        return [wake.chain for wake in nightly.dispatch(messages_wait=messages_wait)[0]]
 
 
 def test_a_chain_whose_message_was_lost_is_woken_after_the_dispatchers_interval(app, connection):
@@ -49,6 +50,30 @@ def test_a_message_that_stays_unanswered_is_sent_again_ever_less_often(app, conn
         assert dispatched_at(sent_at + times * RESEND * SECOND - SECOND) == []
         sent_at += times * RESEND * SECOND + SECOND
         assert dispatched_at(sent_at) == [wake.chain]
+
+
+def test_while_messages_wait_in_the_queue_those_that_are_not_answered_are_not_taken_for_lost(app, connection):
+    """A night of thousands of services is longer than the dispatcher's patience, and each would be sent twice."""
+    sent, unsent, died = (open_chains(create_service(connection))[0] for _ in range(3))
+    sent_at = chain(connection, sent)["sent_at"]
+    change(connection, unsent, "sent_at = NULL")
+    change(connection, died, "lease_token = gen_random_uuid(), lease_until = :until, attempts = 1", until=sent_at)
+    later = sent_at + (RESEND + 1) * SECOND
+    assert sorted(dispatched_at(later, messages_wait=True)) == [unsent.chain, died.chain]
+    assert dispatched_at(sent_at + (16 * RESEND - 1) * SECOND, messages_wait=True) == [died.chain]
+    assert sent.chain in dispatched_at(sent_at + (16 * RESEND + 1) * SECOND, messages_wait=True)
+
+
+def test_the_dispatchers_task_looks_into_the_queue(app, connection, monkeypatch):
+    asked = []
+    monkeypatch.setattr(nightly, "dispatch", lambda *, messages_wait: asked.append(messages_wait) or ([], []))
+    try:
+        nightly_tasks.dispatch_retention()
+        nightly_tasks.delete_notifications_older_than_retention.delay()
+        nightly_tasks.dispatch_retention()
+    finally:
+        celery.control.purge()
+    assert asked == [False, True]
 
 
 def test_a_step_that_is_done_lets_the_next_ones_message_be_missed_soon_again(app, connection):

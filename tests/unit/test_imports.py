@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ops": BOTTOM | {"models", "dao", "retention", "accounts", "broker", "proxies"},
     "doctor": BOTTOM | {"models", "dao", "retention", "accounts", "storage", "broker"},
     # A worker's process makes its own application; so do people who type `flask`, whose commands send tasks.
-    "celery": BOTTOM | {"models", "dao", "retention", "accounts", "logs", "app", "observability"},
+    "celery": BOTTOM | {"models", "dao", "retention", "accounts", "logs", "app", "observability", "broker"},
     "cli": BOTTOM | {"presets", "models", "dao", "retention", "accounts", "adopt", "celery", "logs", "doctor"},
     "wiring": BOTTOM | {"retention", "accounts", "api", "ops", "cli", "logs", "observability"},
     "app": {"config", "db", "wiring"},
