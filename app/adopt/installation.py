@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
-from alembic import command
 from psycopg2 import errors
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -114,6 +113,8 @@ def install(database_url: str, schema: str) -> None:
     """Make the tables in this schema, or bring them to this version's. Interrupted, it goes on where it was when it is
     run again.
     """
+    from alembic import command  # for this command alone
+
     try:
         command.upgrade(alembic_config(database_url, adopted=True, schema=schema), "retention@head")
     except DBAPIError as error:

@@ -1,7 +1,6 @@
 """`flask db …`: Alembic's own commands on the application's database."""
 
 import click
-from alembic.config import CommandLine
 from flask import current_app
 from flask.cli import with_appcontext
 
@@ -25,6 +24,8 @@ def database(arguments: tuple[str, ...]) -> None:
     Without a revision `upgrade` goes to the newest of each branch. An adopted database has the pipeline's own branch
     alone.
     """
+    from alembic.config import CommandLine  # for this command alone
+
     if arguments[:1] == ("upgrade",) and all(argument.startswith("-") for argument in arguments[1:]):
         arguments = (*arguments, "heads")
     command_line = CommandLine(prog="flask db")

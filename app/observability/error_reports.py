@@ -6,16 +6,8 @@ values. An error's text is not on it, since a database quotes rows and a library
 
 import re
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-import sentry_sdk
-from sentry_sdk.integrations.argv import ArgvIntegration
-from sentry_sdk.integrations.celery import CeleryIntegration
-from sentry_sdk.integrations.flask import FlaskIntegration
-from sentry_sdk.integrations.logging import LoggingIntegration
-from sentry_sdk.integrations.modules import ModulesIntegration
-from sentry_sdk.integrations.sqlalchemy import SqlalchemyIntegration
-from sentry_sdk.integrations.stdlib import StdlibIntegration
 
 from app.config import Settings
 
@@ -40,11 +32,25 @@ EMAIL_ADDRESS = re.compile(r"[^\s@'\"<>()]+@[^\s@'\"<>()]+\.[A-Za-z]{2,}")
 PHONE_NUMBER = re.compile(r"(?<![\w-])(?:\+|00|0)\d(?:[ ().-]?\d){8,14}(?![\w-])")
 MASK = "[masked]"
 
+_sdk: ModuleType | None = None
+"""Sentry's own, which is 7 MB: in processes that report."""
+
 
 def set_up(settings: Settings) -> None:
     """Report this process's errors, if the settings say where to. Again in each process that was forked."""
+    global _sdk
     if settings.sentry_dsn is None:
         return
+    import sentry_sdk
+    from sentry_sdk.integrations.argv import ArgvIntegration
+    from sentry_sdk.integrations.celery import CeleryIntegration
+    from sentry_sdk.integrations.flask import FlaskIntegration
+    from sentry_sdk.integrations.logging import LoggingIntegration
+    from sentry_sdk.integrations.modules import ModulesIntegration
+    from sentry_sdk.integrations.sqlalchemy import SqlalchemyIntegration
+    from sentry_sdk.integrations.stdlib import StdlibIntegration
+
+    _sdk = sentry_sdk
     sentry_sdk.init(
         dsn=settings.sentry_dsn.get_secret_value(),
         environment=settings.sentry_environment,
@@ -67,12 +73,14 @@ def set_up(settings: Settings) -> None:
 
 def report(error: BaseException) -> None:
     """Report an error that was dealt with. Nothing, where errors are not reported."""
-    sentry_sdk.capture_exception(error)
+    if _sdk is not None:
+        _sdk.capture_exception(error)
 
 
 def flush() -> None:
     """Send what is waiting, before the process ends."""
-    sentry_sdk.flush(SECONDS_TO_FLUSH)
+    if _sdk is not None:
+        _sdk.flush(SECONDS_TO_FLUSH)
 
 
 def scrubbed(event: "Event", _hint: "Hint") -> "Event":

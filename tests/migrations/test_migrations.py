@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from app import config, create_app
 from app.config import psycopg2_url
 from app.models import RETENTION_SCHEMA, Base
-from app.revisions import alembic_config, newest
+from app.revisions import alembic_config, known, newest
 from tests.servers import new_database
 
 
@@ -53,6 +53,13 @@ def tables(engine: Engine) -> set[str]:
 
 def revisions() -> list[Any]:
     return list(ScriptDirectory.from_config(alembic_config("postgresql+psycopg2://unused")).walk_revisions())
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_what_files_are_called_is_what_alembic_reads_in_them(adopted):
+    scripts = ScriptDirectory.from_config(alembic_config("postgresql+psycopg2://unused", adopted=adopted))
+    assert newest(adopted=adopted) == set(scripts.get_heads())
+    assert known(adopted=adopted) == {script.revision for script in scripts.walk_revisions()}
 
 
 def test_the_migrations_make_what_the_models_say(engine, alembic):
