@@ -5,10 +5,11 @@ the types that bound words are cast to. Text is not compared with an enum, and t
 which no index would serve. A word that an enum lacks is bound as NULL, which equals nothing, or left out of its list.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 from psycopg2 import sql
 from sqlalchemy import TextClause, text
@@ -20,6 +21,7 @@ from app.dao.referring import Action, Plan, plans
 from app.db import PlatformTables
 from app.models.types import STATUSES
 
+T = TypeVar("T")
 TYPE, STATUS = "notification_type", "notification_status"
 OF_LETTER_FILES = ("reference", "postage")
 """Columns of notifications without which a platform can do whose letters have no files."""
@@ -103,11 +105,15 @@ class Platform:
 
     def clause(self, template: str, **parts: str) -> TextClause:
         """The template for SQLAlchemy, which binds `:name`. Parts are templates that it names."""
-        return text(_filled(template, parts, self._names, ":", "\\:"))
+        return self._once(
+            ("clause", template, *parts.items()), lambda: text(_filled(template, parts, self._names, ":", "\\:"))
+        )
 
     def driver(self, template: str, **parts: str) -> str:
         """The template for psycopg2, which binds `%(name)s`."""
-        return _filled(template, parts, self._names, "%", "%%")
+        return self._once(
+            ("driver", template, *parts.items()), lambda: _filled(template, parts, self._names, "%", "%%")
+        )
 
     def driver_for(self, plan: Plan, template: str, **parts: str) -> str:
         """The same for one foreign key: it also names `{table}`, `{refers}` and `{referred_by_key}`."""
@@ -119,11 +125,25 @@ class Platform:
 
         Raises HistoryNotCovered.
         """
-        return _filled(template, parts, {**self._names, **self._names_that_move}, "%", "%%")
+        return self._once(
+            ("mover", template, *parts.items()),
+            lambda: _filled(template, parts, {**self._names, **self._names_that_move}, "%", "%%"),
+        )
 
     def named(self, table: str) -> str:
         """A table's name as to_regclass finds it: the platform's own in PLATFORM_SCHEMA, any other as it is given."""
         return self._table(table) if self.given.schema is not None and table in PLATFORM_TABLES else table
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        """Templates are constants of the code: each is filled once."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
+
+    @cached_property
+    def _made(self) -> dict[tuple[object, ...], Any]:
+        return {}
 
     @cached_property
     def _names(self) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
@@ -260,7 +260,7 @@ def nights_begun(connection: Connection, night: date, notification_types: Sequen
 def record_step(connection: Connection, record: StepRecord, looks: Mapping[str, Look]) -> None:
     """Write down what a step did, in its own transaction."""
     failures = json.dumps(record.failures) if record.failures else None
-    connection.execute(RECORD_STEP, asdict(record) | {"failures": failures})
+    connection.execute(RECORD_STEP, {**vars(record), "failures": failures})
     for bucket, look in looks.items():
         values = {"night": record.night, "bucket": bucket, "looked": look.looked, "missing": look.missing}
         connection.execute(RECORD_LOOK, values)
