@@ -19,7 +19,6 @@ SELECT coalesce(sum(shared_blks_hit + shared_blks_read), 0)::bigint FROM pg_stat
 # Templates are indented as they stand, so that a statement may begin with a new line.
 SECONDS_OF_PARTS = """
 SELECT CASE WHEN query ~ '^\\s*CREATE TEMP TABLE' THEN 'choose, lock and keep'
-            WHEN query ~ '^\\s*SELECT EXISTS .* AS h' THEN 'look into history'
             WHEN query ~ '^\\s*INSERT INTO [^ ]*notification_history' THEN 'insert into history'
             WHEN query ~ '^\\s*DELETE FROM [^ ]*notifications' THEN 'delete'
             ELSE 'everything else' END,
