@@ -15,8 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from app import clock
 from app.adopt import concerns
 from app.adopt.concerns import Concern
-from app.dao import installation_dao, revisions_dao
-from app.dao.adoption_sql import quoted
+from app.dao import adoption_sql, installation_dao, revisions_dao
 from app.db import db
 from app.models import RETENTION_SCHEMA, Base
 from app.revisions import alembic_config, known, newest
@@ -103,10 +102,8 @@ def check_may_install(found: Installation) -> None:
     """Raise Refused unless our role may make what is missing."""
     if found.may_make:
         return
-    role = quoted(found.role)
-    schema = quoted(found.schema)
-    give = f"ALTER SCHEMA {schema} OWNER TO" if found.exists else f"CREATE SCHEMA {schema} AUTHORIZATION"
-    raise Refused(f"Role {found.role} may not make the pipeline's tables. As the database's owner: {give} {role};")
+    give = adoption_sql.give_schema(found.schema, found.role, exists=found.exists)
+    raise Refused(f"Role {found.role} may not make the pipeline's tables. As the database's owner: {give}")
 
 
 def install(database_url: str, schema: str) -> None:

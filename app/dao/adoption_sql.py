@@ -14,6 +14,8 @@ GRANT_ON_TABLE = "GRANT {privileges} ON {table} TO {role};"
 REVOKE_ON_DATABASE = "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM {role};"
 REVOKE_ON_SCHEMA = "REVOKE USAGE ON SCHEMA {schema} FROM {role};"
 REVOKE_ON_TABLE = "REVOKE ALL ON {table} FROM {role};"
+CREATE_SCHEMA = "CREATE SCHEMA {schema} AUTHORIZATION {role};"
+GIVE_SCHEMA = "ALTER SCHEMA {schema} OWNER TO {role};"
 CREATE_INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} ({columns});"
 CREATE_INDEX_LIKE = "CREATE {unique}INDEX CONCURRENTLY ON {table} ({columns}){where};"
 DROP_INDEX = "DROP INDEX CONCURRENTLY {index};"
@@ -27,6 +29,11 @@ _PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer
 def quoted(*names: str) -> str:
     """The name, with its schema before it if two are given, quoted where SQL needs that."""
     return ".".join(_PREPARER.quote(name) for name in names)
+
+
+def give_schema(schema: str, role: str, *, exists: bool) -> str:
+    """A schema of the role's own: the one that is there, or a new one."""
+    return _rendered(GIVE_SCHEMA if exists else CREATE_SCHEMA, schema=quoted(schema), role=quoted(role))
 
 
 def grant_on_database(database: str, role: str) -> str:
