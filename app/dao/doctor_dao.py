@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from app import own_schema
 from app.dao import platform_dao
+from app.dao.platform import Platform
 from app.models.types import LETTER
 
 ROLE = text(
@@ -121,7 +122,7 @@ def held(connection: Connection, unwanted: Sequence[tuple[str, str]]) -> list[st
 
 def indexes(connection: Connection, table: str) -> list[Index]:
     """The table's indexes that can be used."""
-    rows = connection.execute(INDEXES, {"table": _named(connection, table)})
+    rows = connection.execute(INDEXES, {"table": _named(connection, platform_dao.known(connection), table)})
     return [Index(tuple(row.columns), row.is_unique, row.predicate) for row in rows]
 
 
@@ -133,11 +134,12 @@ def longest_retention_of_letters(connection: Connection) -> int | None:
 
 
 def _columns(connection: Connection, pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:
+    platform = platform_dao.known(connection)  # once: where a table is missing it is read anew each time
     return {
-        "tables": [_named(connection, table) for table, _ in pairs],
+        "tables": [_named(connection, platform, table) for table, _ in pairs],
         "privileges": [privilege for _, privilege in pairs],
     }
 
 
-def _named(connection: Connection, table: str) -> str:
-    return own_schema.as_called(connection, platform_dao.known(connection).named(table))
+def _named(connection: Connection, platform: Platform, table: str) -> str:
+    return own_schema.as_called(connection, platform.named(table))
