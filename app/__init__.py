@@ -13,15 +13,14 @@ def create_app(settings: config.Settings | None = None, **_: Any) -> Flask:
 
     Raises SettingsError, unless it is only to say what the commands are.
     """
-    from app.wiring import is_to_help, wire, wire_commands
+    from app.wiring import wire, wire_help
 
     app = Flask(__name__)
     try:
         settings = settings or config.load()
     except config.SettingsError:
-        if not is_to_help():
+        if not wire_help(app):
             raise
-        wire_commands(app)
         return app
     app.extensions["settings"] = settings
     platform = PlatformTables(settings.platform_schema, settings.tables_deleted_with)

@@ -1,8 +1,5 @@
 """Puts the application together: the only module that knows all the parts that `create_app` needs."""
 
-import os
-import sys
-
 from flask import Flask
 
 from app import cli, ops
@@ -15,14 +12,14 @@ from app.ops import metrics
 from app.retention.tools import Tools
 
 
-def is_to_help() -> bool:
-    """Whether a person asks what a command does: nothing needs to be set for that."""
-    return os.environ.get("FLASK_RUN_FROM_CLI") == "true" and "--help" in sys.argv
-
-
-def wire_commands(app: Flask) -> None:
-    """Give the application its commands and nothing that they need to run."""
+def wire_help(app: Flask) -> bool:
+    """If a person asks what the commands do, give the application them and nothing that they need to run. Says whether
+    that was so.
+    """
+    if not cli.is_to_help():
+        return False
     cli.add_commands(app)
+    return True
 
 
 def wire(app: Flask) -> None:

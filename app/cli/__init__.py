@@ -1,6 +1,7 @@
 """The `flask` commands and what `flask shell` has at hand."""
 
 import os
+import sys
 
 from flask import Flask
 
@@ -17,10 +18,20 @@ from app.cli.shell import shell_context
 
 def register(app: Flask) -> None:
     """Give the application its commands; they log to standard error, since a program may read what they print."""
-    if os.environ.get("FLASK_RUN_FROM_CLI") == "true":  # flask's own mark; not in a web server, a worker or a test
+    if _is_typed():
         logs.configure(app.extensions["settings"])
     add_commands(app)
     app.shell_context_processor(shell_context)
+
+
+def is_to_help() -> bool:
+    """Whether a person asks what a command does: nothing needs to be set for that."""
+    return _is_typed() and "--help" in sys.argv
+
+
+def _is_typed() -> bool:
+    """By flask's own mark; not in a web server, a worker or a test."""
+    return os.environ.get("FLASK_RUN_FROM_CLI") == "true"
 
 
 def add_commands(app: Flask) -> None:
