@@ -37,6 +37,11 @@ def as_called(connection: Connection, words: str) -> str:
     return words if schema == USUAL else _IN_STATEMENT.sub(f'"{schema}"', words)
 
 
+def theirs(words: str) -> str:
+    """Names of a platform that has a schema `retention` itself, so that no statement takes them for ours."""
+    return _IN_STATEMENT.sub(f'"{USUAL}"', words)
+
+
 def _renamed(
     connection: Connection, _cursor: object, statement: str, parameters: Any, _context: object, _many: bool
 ) -> tuple[str, Any]:

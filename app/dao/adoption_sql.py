@@ -1,4 +1,5 @@
-"""Statements for a person to run, printed by `flask retention adopt` and `flask doctor`, never run here.
+"""Statements for a person to run, printed by `flask retention adopt` and `flask doctor`, never run here: those that
+mend, and those that count what no catalogue tells.
 
 Identifiers are quoted. No connection is asked to quote them, so that they can be written from what was read before.
 """
@@ -19,7 +20,16 @@ GIVE_SCHEMA = "ALTER SCHEMA {schema} OWNER TO {role};"
 CREATE_INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} ({columns});"
 CREATE_INDEX_LIKE = "CREATE {unique}INDEX CONCURRENTLY ON {table} ({columns}){where};"
 DROP_INDEX = "DROP INDEX CONCURRENTLY {index};"
+SHOW_EVERY_ROW = "CREATE POLICY {role} ON {table} TO {role} USING (true);"
 ANALYZE = "ANALYZE {table};"
+COUNT_OF_NO_SERVICE = (
+    "SELECT count(*) FROM {live} AS n WHERE NOT EXISTS (SELECT FROM {services} AS s WHERE s.id = n.service_id) "
+    "AND n.service_id IS NOT NULL;"
+)
+COUNT_NULLS = "SELECT count(*) FROM {table} WHERE {column} IS NULL;"
+WORDS = "SELECT DISTINCT {column} FROM {table};"
+TWICE = "SELECT {columns}, count(*) FROM {table} GROUP BY {columns} HAVING count(*) > 1;"
+CREATE_UNIQUE_INDEX = "CREATE UNIQUE INDEX CONCURRENTLY ON {table} ({columns});"
 ANY_PRIVILEGE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"})
 
 # named: the other parameter styles would double a percent sign.
@@ -77,11 +87,13 @@ def create_index(index: str, schema: str, table: str, columns: Sequence[str]) ->
 
 
 def create_index_like(table: str, columns: Sequence[str], is_unique: bool, predicate: str | None) -> str:
-    """An index made beside live traffic, named by PostgreSQL; the predicate is one of the code's own."""
+    """An index made beside live traffic, named by PostgreSQL. The table is given as SQL writes it; the predicate is one
+    of the code's own.
+    """
     where = f" WHERE {predicate}" if predicate else ""
     listed = ", ".join(quoted(column) for column in columns)
     unique = "UNIQUE " if is_unique else ""
-    return _rendered(CREATE_INDEX_LIKE, unique=unique, table=quoted(table), columns=listed, where=where)
+    return _rendered(CREATE_INDEX_LIKE, unique=unique, table=table, columns=listed, where=where)
 
 
 def drop_index(schema: str, index: str) -> str:
@@ -89,9 +101,39 @@ def drop_index(schema: str, index: str) -> str:
     return _rendered(DROP_INDEX, index=quoted(schema, index))
 
 
+def show_every_row(schema: str, table: str, role: str) -> str:
+    """A policy under which the role sees every row of a table, and may write any."""
+    return _rendered(SHOW_EVERY_ROW, role=quoted(role), table=quoted(schema, table))
+
+
 def analyze(schema: str, table: str) -> str:
     """Statistics of a table made anew."""
     return _rendered(ANALYZE, table=quoted(schema, table))
+
+
+def count_of_no_service(live: Sequence[str], services: Sequence[str]) -> str:
+    """How many notifications name a service that is not there. Tables: schema and name."""
+    return _rendered(COUNT_OF_NO_SERVICE, live=quoted(*live), services=quoted(*services))
+
+
+def count_nulls(schema: str, table: str, column: str) -> str:
+    """How many rows have no value in the column."""
+    return _rendered(COUNT_NULLS, table=quoted(schema, table), column=quoted(column))
+
+
+def words(schema: str, table: str, column: str) -> str:
+    """What there is in the column."""
+    return _rendered(WORDS, table=quoted(schema, table), column=quoted(column))
+
+
+def twice(schema: str, table: str, columns: Sequence[str]) -> str:
+    """What more than one row has in these columns."""
+    return _rendered(TWICE, table=quoted(schema, table), columns=", ".join(map(quoted, columns)))
+
+
+def create_unique_index(schema: str, table: str, columns: Sequence[str]) -> str:
+    """A unique index made beside live traffic, named by PostgreSQL."""
+    return _rendered(CREATE_UNIQUE_INDEX, table=quoted(schema, table), columns=", ".join(map(quoted, columns)))
 
 
 def _rendered(statement: str, **parts: str) -> str:

@@ -27,6 +27,7 @@ class Type:
     """Of an enum, in its order; None for any other type."""
     width: int = -1
     """Bytes; -1 where values differ in length."""
+    is_domain: bool = False
 
     @property
     def is_enum(self) -> bool:
@@ -68,6 +69,11 @@ class Index:
     is_valid: bool
     """Whether queries may use it: false after a CREATE INDEX CONCURRENTLY that failed."""
 
+    @property
+    def described(self) -> str:
+        """Its name and what it is on."""
+        return f"{self.name} ({', '.join(column or 'an expression' for column in self.columns)})"
+
 
 @dataclass(frozen=True)
 class ForeignKey:
@@ -85,8 +91,12 @@ class ForeignKey:
     """`NO ACTION`, `RESTRICT`, `CASCADE`, `SET NULL` or `SET DEFAULT`."""
     rows: int | None
     """About how many rows the table has; None: never analysed."""
+    bytes: int
+    """About how large the table is, without its indexes."""
     is_indexed: bool
     """Whether an index begins with its columns, so that the rows of one that is deleted can be found."""
+    is_validated: bool
+    """Whether rows that were there before the constraint are known to keep it: false after a NOT VALID."""
     stopped_by: str | None = None
     """A table with a key without an action that points at rows of `table`, or at what goes with them by CASCADE: such a
     row can't be deleted while one of that table refers to it."""
@@ -100,6 +110,15 @@ class Trigger:
     events: tuple[str, ...]
     """Of INSERT, UPDATE, DELETE and TRUNCATE."""
     is_enabled: bool
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that rewrites statements, and is not off; that of a view is not here."""
+
+    name: str
+    event: str
+    """`INSERT`, `UPDATE` or `DELETE`."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +142,15 @@ class Table:
     """By name, in the table's order."""
     indexes: tuple[Index, ...]
     triggers: tuple[Trigger, ...]
+    rules: tuple[Rule, ...]
     checks: frozenset[str]
     """CHECK constraints, as their definitions."""
     has_children: bool
     """Whether other tables inherit from it; partitions do."""
     row_security: bool
-    """Whether policies hide rows from the current role."""
+    """Whether policies say which rows a role sees."""
+    hides_rows: bool
+    """Whether they may hide some from the current role: it is not exempt, and has no policy that shows it every row."""
     rows: int | None
     """About how many; None: never analysed."""
     bytes: int
@@ -149,6 +171,8 @@ class Catalogue:
     role: str
     where: str
     """Where the tables were looked for: a schema, or the search path."""
+    server_version: int
+    """As `server_version_num` says it: 140000 is PostgreSQL 14."""
     tables: Mapping[str, Table]
     referring: tuple[ForeignKey, ...] = ()
     """Foreign keys of any table that point at notifications."""
@@ -156,9 +180,19 @@ class Catalogue:
     """Foreign keys of history."""
     from_notifications: tuple[ForeignKey, ...] = ()
     """Foreign keys of notifications."""
+    held_on: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    """What the role may do with these tables and those at the other end of the keys, by schema and name."""
+    usable_schemas: frozenset[str] = frozenset()
+    """Of the schemas of all these tables and of their types, those whose names the role may use."""
     casts: Mapping[tuple[tuple[str, str], tuple[str, str]], bool] = field(default_factory=lambda: MappingProxyType({}))
     """Casts between types of these tables, by their `base`: whether an INSERT makes them by itself."""
     statuses: tuple[str, ...] | None = None
     """What notification_status may be, from its enum or from the table that it refers to; None: not known."""
+    types: tuple[str, ...] | None = None
+    """The same of notification_type."""
     type_shares: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """The share of the rows that have a notification type, by type, as the planner knows it; empty: not known."""
+
+    def held(self, schema: str, table: str) -> frozenset[str]:
+        """What the role may do with a table as a whole."""
+        return self.held_on.get((schema, table), frozenset())

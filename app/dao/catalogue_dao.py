@@ -1,11 +1,12 @@
 """Reads what the pipeline needs to know of the platform's tables, from pg_catalog alone and without a lock to speak of.
 
 A table is looked for in one schema, or wherever the role's search_path finds it. Nothing of a table's rows is read, but
-for the names in the table of statuses, if the role may read it.
+for the names in the tables of statuses and of types, if the role may read them.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
@@ -21,12 +22,18 @@ from app.dao.catalogue import (
     ForeignKey,
     Index,
     Privileges,
+    Rule,
     Table,
     Trigger,
     Type,
 )
 
-WHERE = text("SELECT current_database() AS database, current_user AS role, current_setting('search_path') AS path")
+WHERE = text(
+    """
+    SELECT current_database() AS database, current_user AS role, current_setting('search_path') AS path,
+           current_setting('server_version_num')::integer AS server_version
+    """
+)
 
 # Not to_regclass: it raises where the role may not use a schema that is named.
 RELATIONS = text(
@@ -34,12 +41,20 @@ RELATIONS = text(
     SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
            nullif(c.reltuples, -1)::bigint AS rows,
            c.relpages::bigint * current_setting('block_size')::bigint AS bytes,
-           row_security_active(c.oid) AS row_security,
-           EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children,
-           ARRAY(
-               SELECT privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
-               WHERE has_table_privilege(c.oid, privilege)
-           ) AS privileges
+           c.relrowsecurity AS row_security,
+           row_security_active(c.oid) AND (
+               NOT EXISTS (
+                   SELECT FROM pg_policy AS p
+                   WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd = '*'
+                     AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+                     AND EXISTS (
+                         SELECT FROM unnest(p.polroles) AS role
+                         WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(current_user, role, 'USAGE') END
+                     )
+               )
+               OR EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
+           ) AS hides_rows,
+           EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relname = ANY (:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -54,6 +69,7 @@ COLUMNS = text(
            pg_get_expr(d.adbin, d.adrelid) AS default,
            format_type(a.atttypid, a.atttypmod) AS formatted,
            n.nspname AS type_schema, base.typname AS type_name, base.typlen AS width, base.typtype = 'e' AS is_enum,
+           a.atttypid <> base.oid AS is_domain,
            ARRAY(SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = base.oid ORDER BY e.enumsortorder)
                AS labels,
            has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS may_update
@@ -111,6 +127,16 @@ TRIGGERS = text(
     """
 )
 
+RULES = text(
+    """
+    SELECT ev_class AS oid, rulename AS name,
+           CASE ev_type WHEN '2' THEN 'UPDATE' WHEN '3' THEN 'INSERT' ELSE 'DELETE' END AS event
+    FROM pg_rewrite
+    WHERE ev_class = ANY (CAST(:oids AS oid[])) AND rulename <> '_RETURN' AND ev_enabled <> 'D'
+    ORDER BY rulename
+    """
+)
+
 CHECKS = text(
     """
     SELECT conrelid AS oid, pg_get_constraintdef(oid) AS definition
@@ -124,6 +150,7 @@ FOREIGN_KEYS = text(
     SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, k.conrelid AS oid, k.confrelid AS referred_oid,
            referred_schema.nspname AS referred_schema, referred.relname AS referred,
            nullif(c.reltuples, -1)::bigint AS rows,
+           c.relpages::bigint * current_setting('block_size')::bigint AS bytes, k.convalidated AS is_validated,
            CASE k.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
                               WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS on_delete,
            ARRAY(
@@ -162,6 +189,22 @@ FOREIGN_KEYS = text(
     """
 )
 
+PRIVILEGES = text(
+    """
+    SELECT n.nspname AS schema, c.relname AS name,
+           ARRAY(
+               SELECT privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+               WHERE has_table_privilege(c.oid, privilege)
+           ) AS privileges
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY (CAST(:oids AS oid[]))
+    """
+)
+USABLE = text(
+    "SELECT nspname::text FROM pg_namespace WHERE nspname = ANY (:names) AND has_schema_privilege(oid, 'USAGE')"
+)
+
 # Casts that an INSERT makes by itself are those in the context of an assignment, or anywhere.
 CASTS = text(
     """
@@ -185,8 +228,15 @@ SHARES = text(
     """
 )
 
-MAY_READ = text("SELECT has_table_privilege(CAST(:oid AS oid), 'SELECT')")
+OF_TABLE = ("schema", "name", "kind", "rows", "bytes", "row_security", "hides_rows", "has_children")
+MAY_READ = text(
+    "SELECT has_table_privilege(oid, 'SELECT') AND has_schema_privilege(relnamespace, 'USAGE') "
+    "FROM pg_class WHERE oid = CAST(:oid AS oid)"
+)
 NAMES = "SELECT {column} FROM {table} ORDER BY 1 LIMIT 1000"
+
+
+PARTS = {"columns": COLUMNS, "indexes": INDEXES, "triggers": TRIGGERS, "rules": RULES, "checks": CHECKS}
 
 
 def read(connection: Connection, schema: str | None = None) -> Catalogue:
@@ -198,27 +248,39 @@ def read(connection: Connection, schema: str | None = None) -> Catalogue:
     found = connection.execute(RELATIONS, {"names": list(PLATFORM_TABLES), "schema": schema}).mappings().all()
     oids = [row["oid"] for row in found]
     of_tables = {"oids": oids}
-    columns, indexes, triggers, checks = (
-        _by_oid(connection.execute(statement, of_tables).mappings().all())
-        for statement in (COLUMNS, INDEXES, TRIGGERS, CHECKS)
-    )
-    tables = {
-        row["name"]: _table(row, columns[row["oid"]], indexes[row["oid"]], triggers[row["oid"]], checks[row["oid"]])
-        for row in found
+    parts = {
+        name: _by_oid(connection.execute(statement, of_tables).mappings().all()) for name, statement in PARTS.items()
     }
     oid_of = {row["name"]: row["oid"] for row in found}
     keys = connection.execute(FOREIGN_KEYS, {"notifications": oid_of.get(NOTIFICATIONS), **of_tables}).mappings().all()
+    held = _held(connection, {*oids, *(oid for row in keys for oid in (row["oid"], row["referred_oid"]))})
+    tables = {
+        row["name"]: _table(
+            row,
+            held=held[row["schema"], row["name"]],
+            **{name: of_oid[row["oid"]] for name, of_oid in parts.items()},
+        )
+        for row in found
+    }
     live, history = (oid_of.get(name) for name in (NOTIFICATIONS, HISTORY))
+    statuses, types = (
+        _words(connection, tables.get(NOTIFICATIONS), name, [row for row in keys if row["oid"] == live])
+        for name in ("notification_status", "notification_type")
+    )
     return Catalogue(
         database=where["database"],
         role=where["role"],
+        server_version=where["server_version"],
         where=f"schema {schema}" if schema is not None else f"search path {where['path']}",
         tables=MappingProxyType({name: tables[name] for name in PLATFORM_TABLES if name in tables}),
         referring=tuple(_foreign_key(row) for row in keys if live is not None and row["referred_oid"] == live),
         from_history=tuple(_foreign_key(row) for row in keys if row["oid"] == history),
         from_notifications=tuple(_foreign_key(row) for row in keys if row["oid"] == live),
+        held_on=held,
+        usable_schemas=_usable(connection, tables.values(), keys),
         casts=_casts(connection, tables.values()),
-        statuses=_statuses(connection, tables.get(NOTIFICATIONS), [row for row in keys if row["oid"] == live]),
+        statuses=statuses,
+        types=types,
         type_shares=_shares(connection, tables.get(NOTIFICATIONS)),
     )
 
@@ -232,27 +294,28 @@ def _by_oid(rows: Iterable[RowMapping]) -> defaultdict[int, list[RowMapping]]:
 
 def _table(
     row: RowMapping,
+    held: frozenset[str],
     columns: Sequence[RowMapping],
     indexes: Sequence[RowMapping],
     triggers: Sequence[RowMapping],
+    rules: Sequence[RowMapping],
     checks: Sequence[RowMapping],
 ) -> Table:
     return Table(
-        **{name: row[name] for name in ("schema", "name", "kind", "rows", "bytes", "row_security", "has_children")},
+        **{name: row[name] for name in OF_TABLE},
         columns=MappingProxyType({column["name"]: _column(column) for column in columns}),
         indexes=tuple(_index(index) for index in indexes),
         triggers=tuple(Trigger(one["name"], tuple(one["events"]), one["is_enabled"]) for one in triggers),
+        rules=tuple(Rule(rule["name"], rule["event"]) for rule in rules),
         checks=frozenset(check["definition"] for check in checks),
-        privileges=Privileges(
-            frozenset(row["privileges"]), frozenset(column["name"] for column in columns if column["may_update"])
-        ),
+        privileges=Privileges(held, frozenset(column["name"] for column in columns if column["may_update"])),
     )
 
 
 def _column(row: RowMapping) -> Column:
     labels = tuple(row["labels"]) if row["is_enum"] else None
     return Column(
-        type=Type(row["type_schema"], row["type_name"], row["formatted"], labels, row["width"]),
+        type=Type(row["type_schema"], row["type_name"], row["formatted"], labels, row["width"], row["is_domain"]),
         **{name: row[name] for name in ("name", "position", "nullable", "default", "generated", "always_identity")},
     )
 
@@ -264,8 +327,20 @@ def _index(row: RowMapping) -> Index:
 
 def _foreign_key(row: RowMapping) -> ForeignKey:
     sequences: dict[str, Any] = {name: tuple(row[name]) for name in ("columns", "referred_columns")}
-    rest = ("name", "schema", "table", "referred_schema", "referred", "on_delete", "rows", "is_indexed", "stopped_by")
+    rest = [field.name for field in fields(ForeignKey) if field.name not in sequences]
     return ForeignKey(**sequences, **{name: row[name] for name in rest})
+
+
+def _held(connection: Connection, oids: Iterable[int]) -> Mapping[tuple[str, str], frozenset[str]]:
+    rows = connection.execute(PRIVILEGES, {"oids": list(oids)}).mappings()
+    return MappingProxyType({(row["schema"], row["name"]): frozenset(row["privileges"]) for row in rows})
+
+
+def _usable(connection: Connection, tables: Iterable[Table], keys: Iterable[RowMapping]) -> frozenset[str]:
+    names = {key[schema] for key in keys for schema in ("schema", "referred_schema")}
+    for table in tables:
+        names |= {table.schema, *(column.type.schema for column in table.columns.values())}
+    return frozenset(connection.execute(USABLE, {"names": sorted(names)}).scalars())
 
 
 def _casts(connection: Connection, tables: Iterable[Table]) -> Mapping[Any, bool]:
@@ -278,14 +353,15 @@ def _casts(connection: Connection, tables: Iterable[Table]) -> Mapping[Any, bool
     )
 
 
-def _statuses(connection: Connection, live: Table | None, keys: Sequence[RowMapping]) -> tuple[str, ...] | None:
-    status = live.columns.get("notification_status") if live else None
-    if status is None:
+def _words(connection: Connection, live: Table | None, name: str, keys: Sequence[RowMapping]) -> tuple[str, ...] | None:
+    """What the column may be: the labels of its enum, or what is in the table that it refers to."""
+    column = live.columns.get(name) if live else None
+    if column is None:
         return None
-    if status.type.labels is not None:
-        return status.type.labels
+    if column.type.labels is not None:
+        return column.type.labels
     for key in keys:
-        if key["columns"] == ["notification_status"]:
+        if key["columns"] == [name]:
             if not connection.execute(MAY_READ, {"oid": key["referred_oid"]}).scalar():
                 return None
             return tuple(connection.exec_driver_sql(_names(connection, key)).scalars())

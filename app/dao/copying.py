@@ -11,6 +11,8 @@ from enum import Enum
 from app.dao.adoption_sql import quoted
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, STRINGS, Catalogue, Type
 
+NUMBERS = frozenset({"int2", "int4", "int8", "numeric", "float4", "float8"})
+
 
 class How(Enum):
     """How a value of one type gets into a column of another."""
@@ -37,6 +39,15 @@ class Copy:
         if self.how is How.BY_CAST:
             return f"{name}::{target}"
         return f"{name}::text::{target}" if self.how is How.BY_TEXT else name
+
+    @property
+    def differs(self) -> str:
+        """Whether row h of history came to have another value than row n of notifications. By their text, since not
+        every type can be compared; numbers as numbers, since 1.5 is 1.50.
+        """
+        name = quoted(self.column)
+        form = "numeric" if {self.from_type.name, self.to_type.name} <= NUMBERS else "text"
+        return f"n.{name}::{form} IS DISTINCT FROM h.{name}::{form}"
 
 
 def copies(catalogue: Catalogue) -> list[Copy]:

@@ -78,9 +78,9 @@ def count_referred_to(connection: Connection, scope: Scope, at_most: int) -> dic
 
 
 def count_without_service(
-    connection: Connection, notification_type: str, created_before: datetime, at_most: int
+    connection: Connection, notification_type: str, created_before: datetime, at_most: int | None
 ) -> int:
-    """Overdue rows whose service_id is NULL, which nothing here touches; counts no further than `at_most`."""
+    """Overdue rows whose service_id is NULL, which nothing here touches; counts no further than `at_most`, if given."""
     platform = platform_dao.known(connection)
     values = {
         "notification_type": platform.a_type(notification_type),

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from psycopg2 import sql
 from sqlalchemy import TextClause, text
 
+from app import own_schema
 from app.dao.adoption_sql import quoted
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, RETENTIONS, SERVICES, Catalogue, Column
 from app.dao.copying import Copy, How, copies
@@ -23,6 +24,15 @@ from app.models.types import STATUSES
 
 T = TypeVar("T")
 TYPE, STATUS = "notification_type", "notification_status"
+WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "type": (NOTIFICATIONS, TYPE),
+        "status": (NOTIFICATIONS, STATUS),
+        "retention_type": (RETENTIONS, TYPE),
+        "history_status": (HISTORY, STATUS),
+    }
+)
+"""Columns whose words are bound, by the placeholders of their types."""
 OF_LETTER_FILES = ("reference", "postage")
 """Columns of notifications without which a platform can do whose letters have no files."""
 
@@ -121,7 +131,8 @@ class Platform:
         return _filled(template, parts, {**self._names, **of_key}, "%", "%%")
 
     def mover(self, template: str, **parts: str) -> str:
-        """The same for a template that moves rows: it also names `{columns}`, `{expressions}` and `{assignments}`.
+        """The same for a template that moves rows: it also names `{columns}`, `{expressions}`, `{assignments}`, and
+        `{differences}`, which counts the rows that differ for each of `moving`.
 
         Raises HistoryNotCovered.
         """
@@ -132,7 +143,9 @@ class Platform:
 
     def named(self, table: str) -> str:
         """A table's name as to_regclass finds it: the platform's own in PLATFORM_SCHEMA, any other as it is given."""
-        return self._table(table) if self.given.schema is not None and table in PLATFORM_TABLES else table
+        if self.given.schema is None or table not in PLATFORM_TABLES:
+            return table
+        return own_schema.theirs(self._table(table))
 
     def _once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """Templates are constants of the code: each is filled once."""
@@ -154,17 +167,11 @@ class Platform:
             "services": SERVICES,
             "retentions": RETENTIONS,
         }
-        types = {
-            "type": (NOTIFICATIONS, TYPE),
-            "status": (NOTIFICATIONS, STATUS),
-            "retention_type": (RETENTIONS, TYPE),
-            "history_status": (HISTORY, STATUS),
-        }
         referred = " OR ".join(plan.is_referred_to for plan in self.deferring) or "false"
         return MappingProxyType(
             {"referred": f"({referred})"}
             | {placeholder: self._table(name) for placeholder, name in tables.items()}
-            | {placeholder: _type_name(self._column(*column)) for placeholder, column in types.items()}
+            | {placeholder: _type_name(self._column(*column)) for placeholder, column in WORDS.items()}
             | {name: f"n.{name}" if live is None or name in live.columns else "NULL::text" for name in OF_LETTER_FILES}
         )
 
@@ -175,6 +182,7 @@ class Platform:
             {
                 "columns": ", ".join(columns),
                 "expressions": ", ".join(f"{expression} AS {name}" for name, expression in columns.items()),
+                "differences": ", ".join(f"count(*) FILTER (WHERE {copy.differs})" for copy in self.moving),
                 "assignments": ", ".join(f"{name} = excluded.{name}" for name in columns),
             }
         )
@@ -191,7 +199,7 @@ class Platform:
 
 def _filled(template: str, parts: Mapping[str, str], names: Mapping[str, str], special: str, escaped: str) -> str:
     """What is special to the driver is escaped in names, which may hold anything."""
-    plain = {name: sql.SQL(part.replace(special, escaped)) for name, part in names.items()}
+    plain = {name: sql.SQL(own_schema.theirs(part).replace(special, escaped)) for name, part in names.items()}
     filled = {name: sql.SQL(part).format(**plain) for name, part in parts.items()}
     return sql.SQL(template).format(**plain, **filled).as_string(None)
 

@@ -9,18 +9,18 @@ from sqlalchemy import URL, Connection
 
 from app.dao import catalogue_dao
 from app.dao.catalogue import NOTIFICATIONS, PLATFORM_TABLES
-from app.dao.copying import Copy
 from app.dao.platform import Platform
 from app.db import PLATFORM, PlatformTables
 
 STAMP = """
     SELECT md5(coalesce(string_agg(
-        concat_ws(' ', c.oid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated,
+        concat_ws(
+            ' ', c.oid, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attgenerated,
             (SELECT string_agg(e.enumlabel, ' ' ORDER BY e.enumsortorder) FROM pg_enum AS e
              WHERE e.enumtypid = a.atttypid)
         ), ',' ORDER BY c.oid, a.attnum
     ), '') || coalesce((
-        SELECT string_agg(concat_ws(' ', k.oid, k.conrelid, k.confrelid, k.confdeltype), ',' ORDER BY k.oid)
+        SELECT string_agg(concat_ws(' ', k.oid, k.conrelid::regclass, pg_get_constraintdef(k.oid)), ',' ORDER BY k.oid)
         FROM pg_constraint AS k
         WHERE k.contype = 'f' AND k.confrelid IN (
             SELECT oid FROM pg_class WHERE relname = %(notifications)s
@@ -77,11 +77,14 @@ def known_in_index_order(connection: Connection) -> Platform:
     return known(connection)
 
 
-def what_moves(connection: Connection) -> tuple[Copy, ...]:
-    """The columns that move, now. Raises HistoryNotCovered, and ProgrammingError where a table is not there."""
-    platform = checked(connection)
+def usable(connection: Connection) -> Platform:
+    """The platform as it is now, with the policies that no stamp tells, if rows can be moved. Raises HistoryNotCovered,
+    and ProgrammingError where a table is not there.
+    """
+    platform = read_anew(connection)
     connection.exec_driver_sql(platform.driver(ALL_TABLES))
-    return platform.moving
+    platform.moving  # noqa: B018 - it raises
+    return platform
 
 
 def _with(connection: Connection, stamp: str) -> Platform:

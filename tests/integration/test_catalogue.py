@@ -2,7 +2,8 @@
 
 Seen to fail: dropped columns and included ones of an index kept, a domain not followed to what it is made of, the
 search path and the schema left out, `indisvalid` left out, any index of a referring table taken for one of its key,
-constraints' own triggers kept, the table of statuses read by a role that may not.
+constraints' own triggers kept, the table of statuses read by a role that may not, row-level security asked for the role
+that looks, a rule that is off kept, a key taken for validated, the server's version made up.
 """
 
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ import pytest
 from sqlalchemy import Connection, inspect, text
 
 from app.dao import catalogue_dao
-from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES
-from app.models.types import STATUSES
+from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, Rule, Type
+from app.models.types import EMAIL, NOTIFICATION_TYPES, SMS, STATUSES
 from tests.variants import ALL, OWN, database, load, rows
 
 
@@ -70,10 +71,12 @@ def test_what_points_at_notifications_is_read_with_its_action(named):
     assert found == {"b": {scheduled}, "d": {scheduled, identifiers}}.get(name, set())
 
 
-def test_statuses_are_those_of_the_enum_or_of_the_table_that_is_referred_to(named):
+def test_statuses_and_types_are_those_of_the_enum_or_of_the_table_that_is_referred_to(named):
     name, connection = named
     more = {"c": {"returned-letter"}, "d": {"pii-check-failed", "preferences-declined"}}.get(name, set())
-    assert set(catalogue_dao.read(connection).statuses or ()) == set(STATUSES) ^ more
+    found = catalogue_dao.read(connection)
+    assert set(found.statuses or ()) == set(STATUSES) ^ more
+    assert set(found.types or ()) == ({EMAIL, SMS} if name == "c" else set(NOTIFICATION_TYPES))
 
 
 def test_sizes_and_shares_are_what_the_planner_knows(environment):
@@ -128,7 +131,7 @@ def test_domains_are_followed_and_dropped_generated_and_included_columns_are_tol
         changed.execute(text(statement))
     catalogue = catalogue_dao.read(changed)
     live, history = (catalogue.tables[name] for name in (NOTIFICATIONS, HISTORY))
-    assert (live.columns["billing_code"].type.name, live.columns["billing_code"].type.formatted) == ("varchar", "code")
+    assert live.columns["billing_code"].type == Type("pg_catalog", "varchar", "code", is_domain=True)
     assert len(live.columns) == 34
     assert history.columns["day"].generated
     (odd,) = [index for index in live.indexes if index.name == "odd"]
@@ -137,7 +140,7 @@ def test_domains_are_followed_and_dropped_generated_and_included_columns_are_tol
     assert "test" in odd.predicate
 
 
-def test_triggers_row_security_partitions_and_checks_are_seen(changed):
+def test_triggers_rules_row_security_partitions_and_checks_are_seen(changed):
     for statement in (
         "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$",
         "CREATE TRIGGER seen BEFORE DELETE OR UPDATE ON notifications FOR EACH ROW EXECUTE FUNCTION nothing()",
@@ -149,16 +152,22 @@ def test_triggers_row_security_partitions_and_checks_are_seen(changed):
         "GRANT SELECT ON notifications TO a_reader",
         "GRANT UPDATE (updated_at) ON notifications TO a_reader",
         "ALTER TABLE notifications ENABLE ROW LEVEL SECURITY",
-        "SET LOCAL ROLE a_reader",
+        "CREATE RULE elsewhere AS ON UPDATE TO notification_history DO ALSO NOTHING",
+        "CREATE RULE off AS ON DELETE TO notifications DO INSTEAD NOTHING",
+        "ALTER TABLE notifications DISABLE RULE off",
     ):
         changed.execute(text(statement))
+    of_owner = catalogue_dao.read(changed).tables
+    changed.execute(text("SET LOCAL ROLE a_reader"))
     tables = catalogue_dao.read(changed).tables
     live = tables[NOTIFICATIONS]
+    assert {name for name, table in of_owner.items() if table.row_security} == {NOTIFICATIONS}
     assert [(one.name, set(one.events), one.is_enabled) for one in live.triggers] == [
         ("off", {"INSERT"}, False),
         ("seen", {"DELETE", "UPDATE"}, True),
     ]
     assert (live.row_security, tables["services"].has_children) == (True, True)
+    assert (live.rules, tables[HISTORY].rules) == ((), (Rule("elsewhere", "UPDATE"),))
     assert tables[HISTORY].checks == {"CHECK ((billable_units >= 0))"}
     assert (live.privileges.table, live.privileges.columns_to_update) == ({"SELECT"}, {"updated_at"})
 
@@ -168,6 +177,16 @@ def test_a_key_of_a_referring_table_is_indexed_when_an_index_begins_with_its_col
     changed.execute(text("CREATE INDEX other ON scheduled_notifications (pending, notification_id)"))
     indexed = {key.table: key.is_indexed for key in catalogue_dao.read(changed).referring}
     assert indexed == {"scheduled_notifications": False, "recipient_identifiers": True}
+
+
+def test_a_key_that_was_never_validated_and_the_servers_version_are_seen(changed):
+    changed.execute(
+        text("ALTER TABLE notifications ADD CONSTRAINT later FOREIGN KEY (service_id) REFERENCES services NOT VALID")
+    )
+    found = catalogue_dao.read(changed)
+    validated = {key.name: key.is_validated for key in found.from_notifications if key.columns == ("service_id",)}
+    assert validated == {"notifications_service_id_fkey": True, "later": False}
+    assert found.server_version == int(changed.execute(text("SHOW server_version_num")).scalar_one())
 
 
 def test_an_index_that_was_not_finished_is_not_valid(changed):

@@ -3,18 +3,21 @@
 Seen to fail: words of an enum cast to text, a status and a type that the enum lacks named all the same, history filled
 by position in notifications' order, the stamp of the tables not looked at, a letter's postage read where there is none,
 our own statuses taken for the platform's, the setting of the schema not handed on, its name not escaped (in statements
-and in the catalogue), the type of a retention not cast, a letter without a status counted as final or moved.
+and in the catalogue), a platform's schema `retention` taken for ours, the type of a retention not cast, a letter
+without a status counted as final or moved, casts into history's enums left out, one enum cast to another without its
+text.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from app import clock
+from app import clock, own_schema
 from app.dao import counting_dao, notifications_dao, platform_dao
 from app.dao.notifications_dao import REAL, Scope
 from app.db import db
@@ -28,8 +31,9 @@ from tests.variants import ALL, application_on, database, rows, with_pipeline
 
 LIVE, HISTORY = "notifications", "notification_history"
 WITHOUT_NULL_STATUS = "a"
-SCHEMAS = {"b": "notify: 100% of {b}"}
-"""Variants whose tables are in a schema that only the setting names."""
+SCHEMAS = {"b": "notify: 100% of {b}", "c": own_schema.USUAL}
+"""Variants whose tables are in a schema that only the setting names; one of them is called as ours is elsewhere."""
+OUR_SCHEMAS = {"c": "clean_up"}
 OF_D_ALONE = ("pii-check-failed", "preferences-declined")
 
 
@@ -74,7 +78,7 @@ class Variant:
 def filled(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[Variant]:
     schema = SCHEMAS.get(request.param)
     with database(environment["DATABASE_URL"], request.param, schema) as engine:
-        with_pipeline(engine)
+        with_pipeline(own_schema.use(engine, OUR_SCHEMAS.get(request.param, own_schema.USUAL)))
         with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             if schema is not None:
                 connection.execute(
@@ -89,6 +93,8 @@ def variant(filled: Variant, environment: dict[str, str], granted_buckets: None)
     variables = {"LETTER_FOLDER_INDEX": "false", "FAN_OUT_SPREAD_SECONDS": "0"}
     if filled.name in SCHEMAS:
         variables["PLATFORM_SCHEMA"] = SCHEMAS[filled.name]
+    if filled.name in OUR_SCHEMAS:
+        variables["RETENTION_SCHEMA"] = OUR_SCHEMAS[filled.name]
     application = application_on(filled.engine, environment, **variables)
     with application.app_context():
         yield filled
@@ -229,3 +235,38 @@ def test_the_tables_are_read_once_and_again_when_they_have_changed(variant):
     finally:
         for table in (LIVE, HISTORY):
             variant.connection.execute(text(f"ALTER TABLE {table} DROP COLUMN gained"))
+
+
+OTHER_TYPES = """
+    CREATE TYPE ends AS ENUM ('sent', 'delivered');
+    CREATE TYPE kinds AS ENUM ('sms', 'email');
+    ALTER TABLE notification_history
+        DROP CONSTRAINT notification_history_notification_status_fkey,
+        ALTER COLUMN notification_status TYPE ends USING notification_status::ends,
+        ALTER COLUMN notification_type TYPE kinds USING notification_type::text::kinds,
+        ALTER COLUMN rate_multiplier TYPE numeric(10,2)
+"""
+
+
+def test_rows_move_into_columns_of_other_types(environment):
+    """Text into an enum, an enum into another with its labels in another order, a number into one of fewer digits."""
+    with (
+        database(environment["DATABASE_URL"], "a") as engine,
+        with_pipeline(engine).execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
+        application_on(engine, environment, FAN_OUT_SPREAD_SECONDS="0").app_context(),
+    ):
+        connection.exec_driver_sql(OTHER_TYPES)
+        service = rows.create_service(connection)
+        new, known = (
+            rows.create_notification(connection, service, rate_multiplier=Decimal("1.005"), client_reference="live")
+            for _ in range(2)
+        )
+        rows.create_history(connection, service, id=known, notification_status="sent", created_at=days_ago(31))
+        before = {id_: rows.row(connection, LIVE, id_) for id_ in (new, known)}
+        run_night(EMAIL)
+        columns = rows.table(connection, HISTORY).columns.keys()
+        for id_, row in before.items():
+            expected = {name: row[name] for name in columns} | {"rate_multiplier": Decimal("1.01")}
+            assert rows.row(connection, HISTORY, id_) == expected
+        assert rows.ids(connection, LIVE) == set()
+        db.engine.dispose()

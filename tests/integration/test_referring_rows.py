@@ -2,7 +2,7 @@
 
 Seen to fail: a lock that lets others refer, the choice not looking, the look after the lock left out (messages,
 letters), the rows not deleted and all of them deleted, the declaration not handed on, CASCADE and SET NULL deferred,
-nothing told, the plan and the overdue counting what stays as what goes.
+nothing told, the plan and the overdue counting what stays as what goes, the plan's table without them.
 """
 
 from collections.abc import Callable, Iterator
@@ -102,12 +102,35 @@ def test_a_notification_that_something_refers_to_stays_and_the_others_go(app, co
     assert rows.ids(connection, HISTORY) == {oldest, *others}
 
 
+@pytest.mark.parametrize(
+    "rename", ["TABLE scheduled_notifications RENAME TO planned", "TABLE {} RENAME COLUMN notification_id TO of_it"]
+)
+def test_a_referring_table_that_is_renamed_while_workers_run_is_noticed(app, connection, rename):
+    service = rows.create_service(connection)
+    stays = create(connection, service)
+    rows.create_referring(connection, SCHEDULED, stays)
+    run_night(EMAIL)
+    moved = create(connection, service)
+    connection.execute(text(f"ALTER {rename.format(SCHEDULED)}"))
+    try:
+        run_night(EMAIL)
+    finally:
+        back = "planned RENAME TO {}" if "planned" in rename else "{} RENAME COLUMN of_it TO notification_id"
+        connection.execute(text(f"ALTER TABLE {back.format(SCHEDULED)}"))
+    assert (rows.ids(connection, LIVE), rows.ids(connection, HISTORY)) == ({stays}, {moved})
+
+
 def test_a_plan_and_the_overdue_tell_them_apart(app, connection):
     service = rows.create_service(connection)
     stays, _ = (create(connection, service) for _ in range(2))
     rows.create_referring(connection, SCHEDULED, stays)
     [of_email, *_] = plan.plan().types
     assert [(one.rows, one.referred_to) for one in of_email.services] == [(1, 1)]
+    said = app.test_cli_runner().invoke(args=["retention", "plan"]).stdout.splitlines()
+    [heads], [counts] = ([line for line in said if name in line] for name in ("referred to  ", str(service)))
+    assert counts.split()[-7:] == ["1", "0", "0", "0", "0", "1", "0"]
+    assert heads.index("deferred") < heads.index("referred to") < heads.index("on hold")
+    assert "1 stay: 0 not final, 0 deferred until their next attempt, 1 referred to by rows of other tables" in said[-2]
     kept = {(one.kind, one.rows) for one in overdue.measure().kept}
     assert kept == {(overdue.OVERDUE, 1), (overdue.REFERRED_TO, 1)}
     run_night(EMAIL)

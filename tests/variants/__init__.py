@@ -13,7 +13,7 @@ from flask import Flask
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.schema import CreateSchema
 
-from app import config, create_app
+from app import config, create_app, own_schema
 from app.config import psycopg2_url
 from app.models import RETENTION_SCHEMA, Base
 from app.revisions import alembic_config
@@ -51,9 +51,9 @@ def database(server: str, name: str, schema: str | None = None, own_to: str = "h
 
 
 def with_pipeline(engine: Engine) -> Engine:
-    """The same database, now with the schema `retention`, if it has none yet."""
+    """The same database, now with the pipeline's schema as the engine calls it, if it has none yet."""
     with engine.begin() as connection:
-        connection.execute(CreateSchema(RETENTION_SCHEMA, if_not_exists=True))
+        connection.execute(CreateSchema(own_schema.name(connection), if_not_exists=True))
         tables = [table for table in Base.metadata.tables.values() if table.schema == RETENTION_SCHEMA]
         Base.metadata.create_all(connection, tables)
     return engine
