@@ -13,7 +13,8 @@ from app.models.types import LETTER
 
 ROLE = text(
     """
-    SELECT rolsuper AS is_superuser, rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls AS has_attributes,
+    SELECT rolsuper AS is_superuser, rolcreaterole OR rolcreatedb OR rolreplication AS has_attributes,
+           rolbypassrls AS passes_over_policies,
            pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS reads_statistics
     FROM pg_roles WHERE rolname = current_user
     """
@@ -26,6 +27,10 @@ SERVER = text(
            coalesce(extract(epoch FROM current_setting('transaction_timeout', true)::interval), 0)::float
                AS transaction_timeout_seconds
     """
+)
+CLOSED_SCHEMAS = text(
+    "SELECT nspname FROM pg_namespace WHERE nspname = ANY (:names) AND NOT has_schema_privilege(oid, 'USAGE') "
+    "ORDER BY 1"
 )
 CLOCK = text("SELECT clock_timestamp()")
 LACKING = text(
@@ -68,10 +73,11 @@ LONGEST_OF_LETTERS = (
 
 @dataclass(frozen=True)
 class Role:
-    """What our role is. `has_attributes`: may create roles or databases, replicate, or pass over row security."""
+    """What our role is. `has_attributes`: may create roles or databases, or replicate."""
 
     is_superuser: bool
     has_attributes: bool
+    passes_over_policies: bool
     reads_statistics: bool
 
 
@@ -108,6 +114,11 @@ def server(connection: Connection) -> Server:
 def clock_says(connection: Connection) -> datetime:
     """The server's time (aware)."""
     return connection.execute(CLOCK).scalar_one()
+
+
+def closed_schemas(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Of these schemas, those whose tables our role can't even name."""
+    return list(connection.execute(CLOSED_SCHEMAS, {"names": list(names)}).scalars())
 
 
 def lacking(connection: Connection, wanted: Sequence[tuple[str, str]]) -> list[str]:

@@ -3,16 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app import own_schema
 from app.config import Settings
-from app.dao import adoption_sql, doctor_dao, revisions_dao
+from app.dao import adoption_sql, doctor_dao, platform_dao, revisions_dao
 from app.dao.doctor_dao import Index
 from app.db import db
 from app.doctor import privileges
 from app.doctor.finding import Finding, error, ok, warning
-from app.retention.readiness import DatabaseNotReady, check_accounts, check_database, check_migrations
+from app.retention.privileges import lacking_on_platform, schemas_of_platform
+from app.retention.readiness import (
+    LEAST_VERSION,
+    DatabaseNotReady,
+    check_accounts,
+    check_database,
+    check_migrations,
+)
 
 TABLES, ROLE, SERVER, INDEXES = "database tables", "database role", "database server", "database indexes"
-LEAST_VERSION = 140_000
 GRANTS = "Apply deploy/postgres/retention_worker.sql, and accounts_worker.sql for accounts, as the tables' owner."
 GRANTS_OF_ADOPTED = "Run the GRANT statements that flask retention adopt prints, as the tables' owner."
 
@@ -40,13 +47,12 @@ class Needed:
         begins = index.columns[: len(self.or_else)] == self.or_else
         return bool(self.or_else) and begins and index.predicate is None
 
-    @property
-    def made_by(self) -> str:
-        """The statement that makes it, without harm to live traffic."""
-        return adoption_sql.create_index_like(self.table, self.columns, self.is_unique, self.predicate)
+    def made_by(self, named: str) -> str:
+        """The statement that makes it, without harm to live traffic; `named` as SQL writes the table."""
+        return adoption_sql.create_index_like(named, self.columns, self.is_unique, self.predicate)
 
 
-NIGHTLY = (
+NIGHTLY: tuple[Needed, ...] = (
     Needed(
         "notifications",
         ("service_id", "notification_type", "created_at"),
@@ -54,9 +60,9 @@ NIGHTLY = (
         or_else=("service_id", "created_at"),
     ),
     Needed("notifications", ("id",), "deleting what was moved", is_unique=True),
-    Needed("notifications", ("reference",), "seeing that two letters share a file"),
     Needed("notification_history", ("id",), "keeping the newer of two versions", is_unique=True),
 )
+OF_LETTER_FILES = (Needed("notifications", ("reference",), "seeing that two letters share a file"),)
 OF_SESSIONS = (
     Needed("user_sessions", ("expires_at",), "finding expired sessions"),
     Needed("user_sessions", ("created_at",), "finding old anonymous sessions", predicate="(user_id IS NULL)"),
@@ -65,10 +71,26 @@ OF_SESSIONS = (
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Everything about the database that can be asked without changing it."""
+    closed = list(schemas(settings))
+    if closed:  # nothing in them can be asked about
+        yield from closed
+        return
     yield from tables(settings)
     yield from role(settings)
     yield from server(settings)
     yield from indexes(settings)
+
+
+def schemas(settings: Settings) -> Iterator[Finding]:
+    """Those whose tables our role can't even name."""
+    with db.transaction(read_only=True) as connection:
+        adopted = revisions_dao.is_adopted(connection)
+        needed = schemas_of_platform(platform_dao.read_anew(connection).catalogue, settings)
+        closed = doctor_dao.closed_schemas(connection, [*needed, own_schema.name(connection)])
+    for schema in closed:
+        yield error(
+            ROLE, f"The database's role lacks USAGE ON SCHEMA {schema}.", GRANTS_OF_ADOPTED if adopted else GRANTS
+        )
 
 
 def tables(settings: Settings) -> Iterator[Finding]:
@@ -89,10 +111,12 @@ def role(settings: Settings) -> Iterator[Finding]:
     """Whether it may do what it must, and no more."""
     with db.transaction(read_only=True) as connection:
         adopted = revisions_dao.is_adopted(connection)
+        catalogue = platform_dao.known(connection).catalogue
         is_needed = privileges.pairs(privileges.nightly(adopted=adopted))
         is_needed += privileges.pairs(privileges.OF_ACCOUNTS) if settings.accounts_enabled else []
         ours = doctor_dao.role(connection)
-        lacking = doctor_dao.lacking(connection, is_needed)
+        lacking = lacking_on_platform(catalogue, settings) if adopted else []
+        lacking += doctor_dao.lacking(connection, is_needed)
         too_much = doctor_dao.held(connection, privileges.pairs(privileges.TOO_MUCH))
     grants = GRANTS_OF_ADOPTED if adopted else GRANTS
     if ours.is_superuser:
@@ -107,8 +131,15 @@ def role(settings: Settings) -> Iterator[Finding]:
     if ours.has_attributes:
         yield warning(
             ROLE,
-            "The database's role may create roles or databases, replicate, or pass over row security.",
-            "ALTER ROLE … NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS;",
+            "The database's role may create roles or databases, or replicate.",
+            "ALTER ROLE … NOCREATEROLE NOCREATEDB NOREPLICATION;",
+        )
+    passes_in_vain = ours.passes_over_policies and not any(one.row_security for one in catalogue.tables.values())
+    if passes_in_vain:
+        yield warning(
+            ROLE,
+            "The database's role may pass over row security, though none of the platform's tables has any.",
+            "ALTER ROLE … NOBYPASSRLS;",
         )
     if too_much:
         yield warning(
@@ -122,7 +153,7 @@ def role(settings: Settings) -> Iterator[Finding]:
             "The database's role can't see others' waiting queries and replicas' lag, so that it never yields to them.",
             "GRANT pg_read_all_stats TO retention_worker;",
         )
-    if not (lacking or ours.has_attributes or too_much or not ours.reads_statistics):
+    if not (lacking or ours.has_attributes or passes_in_vain or too_much or not ours.reads_statistics):
         yield ok(ROLE, "The database's role may do what it needs, and no more.")
 
 
@@ -132,7 +163,7 @@ def server(settings: Settings) -> Iterator[Finding]:
         found = doctor_dao.server(connection)
     problems = []
     if found.version < LEAST_VERSION:
-        problems.append(error(SERVER, "PostgreSQL is older than 14.", "Upgrade it."))
+        problems.append(error(SERVER, f"PostgreSQL is older than {LEAST_VERSION // 10_000}.", "Upgrade it."))
     if found.is_replica or found.is_read_only:
         problems.append(
             error(SERVER, "The database takes no changes: it is a replica, or read-only.", "Name the primary.")
@@ -155,17 +186,22 @@ def server(settings: Settings) -> Iterator[Finding]:
 def indexes(settings: Settings) -> Iterator[Finding]:
     """Whether each query finds the index that it reads, whatever the index is called."""
     missing = False
+    all_needed = NIGHTLY
+    all_needed += OF_LETTER_FILES if settings.letters_have_files else ()
+    all_needed += OF_SESSIONS if settings.sessions_enabled else ()
     with db.transaction(read_only=True) as connection:
-        for needed in (*NIGHTLY, *(OF_SESSIONS if settings.sessions_enabled else ())):
+        platform = platform_dao.known(connection)
+        for needed in all_needed:
             there_are = doctor_dao.indexes(connection, needed.table)
             if any(needed.is_like(index) for index in there_are):
                 continue
             missing = True
+            made_by = needed.made_by(platform.named(needed.table))
             lacks = f"{needed.table} has no valid index on ({', '.join(needed.columns)}), for {needed.what_for}"
             if any(needed.is_served_by(index) for index in there_are):
                 serves = f"the one on ({', '.join(needed.or_else)}) serves, and reads rows that are passed over."
-                yield warning(INDEXES, f"{lacks}: {serves}", needed.made_by)
+                yield warning(INDEXES, f"{lacks}: {serves}", made_by)
             else:
-                yield error(INDEXES, f"{lacks}: each step would read the whole table.", needed.made_by)
+                yield error(INDEXES, f"{lacks}: each step would read the whole table.", made_by)
     if not missing:
         yield ok(INDEXES, "Every index that the queries read is there.")

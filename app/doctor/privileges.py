@@ -14,8 +14,10 @@ OF_PLATFORM_TABLES: dict[str, str] = {
 
 
 def nightly(*, adopted: bool) -> dict[str, str]:
-    """What the nightly pipeline needs, in our own database or in one that was adopted."""
-    wanted = {**OF_PLATFORM_TABLES, f"{'retention.' if adopted else ''}alembic_version": OF_REVISIONS}
+    """What the nightly pipeline needs in our own database; in one that was adopted, of its own tables alone."""
+    wanted = {"retention.alembic_version": OF_REVISIONS}
+    if not adopted:
+        wanted = {**OF_PLATFORM_TABLES, "alembic_version": OF_REVISIONS}
     for table, listed, _columns in OF_OWN_TABLES:
         name = f"retention.{table}"
         wanted[name] = f"{wanted[name]} {listed}" if name in wanted else listed

@@ -6,10 +6,12 @@ from sqlalchemy.exc import ProgrammingError
 
 from app import own_schema, revisions
 from app.config import Settings
-from app.dao import platform_dao, revisions_dao
+from app.dao import adoption_sql, platform_dao, revisions_dao
 from app.dao.platform import HistoryNotCovered
 from app.db import db
 
+LEAST_VERSION = 140_000
+"""Of the PostgreSQL server, as it numbers itself."""
 OF_SESSIONS = ("users", "user_sessions")
 OF_ACCOUNTS = ("users", "user_sessions", "user_deletions", "user_exports", "email_rate", "retention.login_attempts")
 MISSING = text("SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NULL ORDER BY name")
@@ -20,23 +22,36 @@ EXPORTS_TO_DO = text(
 
 MAKE_TABLES = "Make the tables with: flask db upgrade; beside a platform's own with: flask retention adopt --install"
 
+GRANT = "Apply deploy/postgres/retention_worker.sql again; in an adopted database, what flask retention adopt prints."
+
 
 class DatabaseNotReady(RuntimeError):
     """The database lacks what a step needs. The message says what, and how to mend it."""
 
 
 def check_database() -> None:
-    """Raise DatabaseNotReady when tables are missing, or when history has columns that live rows lack."""
+    """Raise DatabaseNotReady when tables are missing or may not be used, when history has columns that live rows lack,
+    or when rows of the platform's are hidden from our role: they would neither be moved nor be missed.
+    """
     try:
         with db.transaction(read_only=True) as connection:
-            platform_dao.what_moves(connection)
+            platform = platform_dao.usable(connection)
             connection.exec_driver_sql("SELECT FROM retention.chains LIMIT 0")
     except HistoryNotCovered as error:
         raise DatabaseNotReady(str(error)) from None
     except ProgrammingError as error:
-        if not isinstance(error.orig, errors.UndefinedTable):
-            raise
-        raise DatabaseNotReady(f"{error.orig.diag.message_primary}. {MAKE_TABLES}") from None
+        if isinstance(error.orig, errors.UndefinedTable):
+            raise DatabaseNotReady(f"{error.orig.diag.message_primary}. {MAKE_TABLES}") from None
+        if isinstance(error.orig, errors.InsufficientPrivilege):
+            raise DatabaseNotReady(f"The database says: {error.orig.diag.message_primary}. {GRANT}") from None
+        raise
+    for table in platform.catalogue.tables.values():
+        if table.hides_rows:
+            shown = adoption_sql.show_every_row(table.schema, table.name, platform.catalogue.role)
+            raise DatabaseNotReady(
+                f"Row-level security may hide rows of {table.name} from role {platform.catalogue.role}: what it hides "
+                f"would be kept for ever. As the table's owner: {shown}"
+            )
 
 
 def check_accounts(settings: Settings) -> None:
@@ -76,10 +91,7 @@ def check_migrations() -> None:
         if isinstance(error.orig, errors.UndefinedTable):
             raise DatabaseNotReady(f"No migration was applied. {MAKE_TABLES}") from None
         if isinstance(error.orig, errors.InsufficientPrivilege):
-            raise DatabaseNotReady(
-                "The database's role may not read alembic_version. Apply deploy/postgres/retention_worker.sql again; "
-                "in an adopted database, what flask retention adopt prints."
-            ) from None
+            raise DatabaseNotReady(f"The database's role may not read alembic_version. {GRANT}") from None
         raise
     newest = revisions.newest(adopted=adopted)
     if at == newest:

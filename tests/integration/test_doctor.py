@@ -73,6 +73,10 @@ def bad(findings: Any) -> list[tuple[str, Level]]:
     return [(finding.check, finding.level) for finding in findings if finding.level is not Level.OK]
 
 
+def bad_words(findings: Any) -> str:
+    return " ".join(finding.says for finding in findings if finding.level is not Level.OK)
+
+
 def of_check(findings: Any, check: str) -> list[Any]:
     return [finding for finding in findings if finding.check == check]
 
@@ -182,19 +186,32 @@ def test_a_role_that_lacks_something_or_has_too_much_is_found(app, connection, s
     connection.exec_driver_sql(f"REVOKE DELETE ON retention.intents FROM {role}")
     connection.exec_driver_sql(f"GRANT TRUNCATE ON notifications TO {role}")
     connection.exec_driver_sql(f"REVOKE pg_read_all_stats FROM {role}")
-    connection.exec_driver_sql(f"ALTER ROLE {login} CREATEDB")
+    connection.exec_driver_sql(f"ALTER ROLE {login} CREATEDB BYPASSRLS")
     try:
         found = {finding.says.split(":")[0]: finding.says for finding in database.role(settings)}
     finally:
         connection.exec_driver_sql(f"GRANT DELETE ON retention.intents TO {role}")
         connection.exec_driver_sql(f"REVOKE TRUNCATE ON notifications FROM {role}")
         connection.exec_driver_sql(f"GRANT pg_read_all_stats TO {role}")
-        connection.exec_driver_sql(f"ALTER ROLE {login} NOCREATEDB")
+        connection.exec_driver_sql(f"ALTER ROLE {login} NOCREATEDB NOBYPASSRLS")
     says = " ".join(found.values())
     assert "lacks DELETE ON retention.intents." in says
     assert "never needs: TRUNCATE ON notifications." in says
     assert "waiting queries" in says
     assert "may create roles or databases" in says
+    assert "may pass over row security" in says
+
+
+def test_a_role_that_passes_over_policies_is_as_it_should_be_where_there_are_any(app, connection, settings):
+    login = db.engine.url.username
+    connection.exec_driver_sql("ALTER TABLE services ENABLE ROW LEVEL SECURITY")
+    assert "hide rows of services" in bad_words(database.examine(settings))
+    connection.exec_driver_sql(f"ALTER ROLE {login} BYPASSRLS")
+    try:
+        assert "row" not in bad_words(database.examine(settings))
+    finally:
+        connection.exec_driver_sql(f"ALTER ROLE {login} NOBYPASSRLS")
+        connection.exec_driver_sql("ALTER TABLE services DISABLE ROW LEVEL SECURITY")
 
 
 def test_what_a_role_needs_is_what_the_files_grant():
@@ -261,6 +278,15 @@ def test_an_index_that_is_missing_is_found_and_one_under_another_name_is_not_mis
         connection.exec_driver_sql(definition.replace("%", "%%"))
     assert (finding.level, word in finding.says) == (level, True)
     assert "CREATE INDEX CONCURRENTLY" in finding.mend
+
+
+def test_an_index_of_references_is_not_missed_where_letters_have_no_files(app, connection, settings):
+    connection.exec_driver_sql("DROP INDEX ix_notifications_reference")
+    try:
+        assert bad(database.indexes(changed(settings, letter_files="no-files"))) == []
+        assert bad(database.indexes(settings)) == [(database.INDEXES, Level.ERROR)]
+    finally:
+        connection.exec_driver_sql("CREATE INDEX ix_notifications_reference ON notifications (reference)")
 
 
 def test_an_index_that_is_not_valid_or_leaves_rows_out_does_not_count(app, connection, settings):
