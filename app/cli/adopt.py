@@ -74,7 +74,7 @@ def _install(preset: PresetName | None, yes: bool) -> None:
 
 def _uninstall(yes: bool, force: bool) -> None:
     found = installation.look()
-    if found.state is State.ABSENT:
+    if not found.exists:
         click.echo("There is nothing to take away: the pipeline's tables are not installed here.")
     else:
         _drop(found, yes, force)

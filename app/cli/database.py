@@ -5,7 +5,8 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from app.cli.errors import failures_as_sentences
-from app.dao import revisions_dao
+from app.dao import platform_dao, revisions_dao
+from app.dao.catalogue import NOTIFICATIONS
 from app.db import db
 from app.revisions import alembic_config, known
 
@@ -35,20 +36,25 @@ def database(arguments: tuple[str, ...]) -> None:
     settings = current_app.extensions["settings"]
     with failures_as_sentences():
         looks = arguments[0] in ON_THE_DATABASE and not getattr(options, "sql", False)
-        adopted = looks and _is_adopted()
+        adopted = looks and _is_adopted(settings.platform_schema)
         configuration = alembic_config(
             settings.database_url, options, adopted=adopted, schema=settings.retention_schema
         )
         command_line.run_cmd(configuration, options)
 
 
-def _is_adopted() -> bool:
+def _is_adopted(schema: str | None) -> bool:
     """Whether it is; a database whose notifications are a platform's is refused before anything is made in it."""
     with db.transaction(read_only=True) as connection:
         if revisions_dao.is_adopted(connection):
             return True
-        if not revisions_dao.has_notifications(connection):
-            return False
+        if NOTIFICATIONS not in platform_dao.checked(connection).catalogue.tables:
+            if schema is None:
+                return False
+            raise click.ClickException(
+                f"PLATFORM_SCHEMA says that a platform's tables are in {schema}, and there is no table notifications "
+                "there. Name the schema that they are in, or none, to make this product's own"
+            )
         is_ours = revisions_dao.has_revisions(connection) and revisions_dao.applied(connection, adopted=False) & known()
     if not is_ours:
         raise click.ClickException(

@@ -40,6 +40,11 @@ def _sentence(error: DBAPIError) -> str | None:
         return f"{error.orig.diag.message_primary}. {MAKE_TABLES}"
     if isinstance(error.orig, errors.LockNotAvailable):
         return "A lock was held by someone else for too long, so nothing was changed. Try again when it is quieter."
+    if isinstance(error.orig, errors.QueryCanceled):
+        return (
+            f"The database gave up on a statement: {error.orig.diag.message_primary}. Each command has such a limit of "
+            "its own, and what it had not finished is undone. Try again when the database is quieter."
+        )
     if isinstance(error, OperationalError) and getattr(error.orig, "pgcode", None) is None:
         app = click.get_current_context().ensure_object(ScriptInfo).load_app()
         url = make_url(app.extensions["settings"].database_url)

@@ -25,6 +25,7 @@ SCHEMA = text(
     FROM (SELECT) AS always LEFT JOIN pg_namespace AS n ON n.nspname = :schema
     """
 )
+MAY_READ_REVISIONS = text("SELECT coalesce(has_table_privilege(to_regclass('alembic_version'), 'SELECT'), false)")
 NIGHTS = text("SELECT count(*) FROM retention.runs")
 
 # What would be forgotten: each question with the table that it is about, since an older installation lacks some.
@@ -66,6 +67,11 @@ def schema(connection: Connection) -> Schema:
     return Schema(name, found["role"], found["exists"], found["may_make"], frozenset(found["tables"]))
 
 
+def may_read_revisions(connection: Connection) -> bool:
+    """Whether there is an `alembic_version` of the platform's, or of ours, that our role may read."""
+    return bool(connection.execute(MAY_READ_REVISIONS).scalar_one())
+
+
 def nights(connection: Connection) -> int:
     """Of how many nights there are records."""
     return int(connection.execute(NIGHTS).scalar_one())
@@ -84,12 +90,14 @@ def going_on(connection: Connection, tables: Collection[str], now: datetime) -> 
 
 def lock(connection: Connection, tables: Collection[str]) -> None:
     """Nobody reads or writes these until the commit."""
-    _execute(connection, LOCK, tables)
+    if tables:
+        _execute(connection, LOCK, tables)
 
 
 def drop(connection: Connection, tables: Collection[str]) -> None:
     """These tables and the schema, if nothing else is in it and nothing outside of it depends on them."""
-    _execute(connection, DROP_TABLES, tables)
+    if tables:
+        _execute(connection, DROP_TABLES, tables)
     _execute(connection, DROP_SCHEMA, tables)
 
 

@@ -18,7 +18,6 @@ IS_ADOPTED = text(
     """
 )
 HAS_REVISIONS = text("SELECT to_regclass('alembic_version') IS NOT NULL")
-HAS_NOTIFICATIONS = text("SELECT to_regclass('notifications') IS NOT NULL")
 HAS_BOTH_BRANCHES = text(
     "SELECT to_regclass('notifications') IS NOT NULL AND to_regclass('retention.runs') IS NOT NULL"
 )
@@ -52,11 +51,6 @@ def applied(connection: Connection, *, adopted: bool) -> frozenset[str]:
 def has_revisions(connection: Connection) -> bool:
     """Whether there is an `alembic_version`, of ours or of anybody's."""
     return bool(connection.execute(HAS_REVISIONS).scalar_one())
-
-
-def has_notifications(connection: Connection) -> bool:
-    """Whether there is a table of notifications, of ours or of anybody's."""
-    return bool(connection.execute(HAS_NOTIFICATIONS).scalar_one())
 
 
 def split_single_line(connection: Connection) -> bool:

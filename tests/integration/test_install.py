@@ -9,18 +9,21 @@ tables taken out and one added, a REVOKE taken out, `retention.alembic_version` 
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from click.testing import Result
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, make_url, text
 
 from app import config, create_app
 from app.adopt.installation import OWN_TABLES
 from app.celery import celery
+from app.config import Settings
+from app.dao.catalogue import PLATFORM_TABLES
 from app.doctor import database as doctor
-from app.doctor.finding import Level
+from app.doctor.finding import Finding, Level
 from app.retention.readiness import DatabaseNotReady, check_database, check_migrations
 from app.revisions import newest
 from tests.dumps import schema_dump
@@ -105,6 +108,12 @@ def test_what_is_installed_is_what_our_own_database_has(variant, environment):
 
 
 UNLOGGED = ("audited_letters", "indexed_files", "indexed_folders")
+
+
+def test_a_schema_that_an_installation_left_empty_is_taken_away(environment, connection, url):
+    connection.exec_driver_sql("CREATE SCHEMA retention")
+    assert flask_adopt(environment, url, "--uninstall", "--yes").exit_code == 0
+    assert connection.execute(text("SELECT to_regnamespace('retention')")).scalar() is None
 
 
 def test_what_was_granted_is_taken_back_by_what_is_printed(environment, engine, url):
@@ -422,25 +431,85 @@ def test_the_doctor_and_readiness_know_an_adopted_database(environment, name):
 def test_the_doctor_looks_in_the_platforms_schema(environment, connection, engine, url):
     """Where the search path does not find the tables, a right or an index that is missing is still told."""
     given = {"PLATFORM_PRESET": "d", "PLATFORM_SCHEMA": "notify"}
-    tables = ("notifications", "notification_history", "services", "service_data_retention")
-    moved = [f"ALTER TABLE {table} SET SCHEMA notify" for table in tables]
+    moved = [f"ALTER TABLE {table} SET SCHEMA notify" for table in PLATFORM_TABLES]
     connection.exec_driver_sql("; ".join(["CREATE SCHEMA notify", *moved]))
     grants = granted(flask_adopt(environment, url, "--install", "--yes", **given).stdout)
     too_few = [
         one.replace("SELECT, DELETE ON notify.notifications", "SELECT ON notify.notifications") for one in grants
     ]
     assert too_few != grants
-    with login(engine, too_few) as of_role:
-        application = create_app(config.load({**environment, **SWITCHED_OFF, **given, "DATABASE_URL": of_role}))
-        with application.app_context():
-            settings = application.extensions["settings"]
-            lacks = [finding.says for finding in doctor.role(settings) if finding.level is Level.ERROR]
-            before = [finding.says for finding in doctor.indexes(settings)]
-            connection.exec_driver_sql("DROP INDEX notify.ix_notifications_reference")
-            after = [finding.says for finding in doctor.indexes(settings)]
-        application.extensions["db.engine"].dispose()
+    with login(engine, too_few) as of_role, application_at(environment, of_role, **given) as settings:
+        lacks = errors_of(doctor.role(settings))
+        before = list(doctor.indexes(settings))
+        connection.exec_driver_sql("DROP INDEX notify.ix_notifications_reference")
+        after = list(doctor.indexes(settings))
     assert lacks == ["The database's role lacks DELETE ON notify.notifications."]
-    assert [says for says in after if says not in before and "reference" in says]
+    [new] = [finding for finding in after if finding not in before]
+    assert "(reference)" in new.says
+    assert " ON notify.notifications " in new.mend
+
+
+@contextmanager
+def application_at(environment: dict[str, str], url: str, **variables: str) -> Iterator[Settings]:
+    """The settings of an application whose context is pushed."""
+    application = create_app(config.load({**environment, **SWITCHED_OFF, "DATABASE_URL": url, **variables}))
+    with application.app_context():
+        try:
+            yield application.extensions["settings"]
+        finally:
+            application.extensions["db.engine"].dispose()
+
+
+def test_each_grant_on_the_platforms_tables_that_is_left_out_is_told(environment, connection, engine, url):
+    """On tables that refer, on the table of statuses and on the schema of a type, too."""
+    given = {"PLATFORM_PRESET": "d", "PLATFORM_SCHEMA": "notify"}
+    tables = (*PLATFORM_TABLES, "scheduled_notifications", "notification_status_types")
+    moved = [f"ALTER TABLE {table} SET SCHEMA notify" for table in tables]
+    kinds = ["CREATE SCHEMA kinds", "ALTER TYPE notification_type SET SCHEMA kinds"]
+    connection.exec_driver_sql("; ".join(["CREATE SCHEMA notify", *kinds, *moved]))
+    statements = granted(flask_adopt(environment, url, "--install", "--yes", **given).stdout)
+    with login(engine, statements) as of_login, application_at(environment, of_login, **given) as settings:
+        role = (make_url(of_login).username or "").removesuffix("_login")
+        of_platform = [one for one in statements if not re.search(r"DATABASE| retention[. ]", one)]
+        assert {name for name in (*tables, "kinds") if any(name in one for one in of_platform)} == {*tables, "kinds"}
+        assert errors_of(doctor.examine(settings)) == []
+        for statement in of_platform:
+            revoke = statement.replace("GRANT", "REVOKE").replace(f" TO {ROLE}", f" FROM {role}")
+            connection.exec_driver_sql(revoke)
+            what, on = re.fullmatch(r"GRANT (.+) ON (.+) TO \w+;", statement).groups()
+            says = " ".join(errors_of(doctor.examine(settings)))
+            for word in re.findall(r"[A-Z]+", what):
+                assert re.search(rf"{word}[^,]* ON {on}", says)
+            adopt = flask_adopt(environment, of_login, **given).stdout
+            assert f"{on.rpartition(' ')[2].rpartition('.')[2]}: role " in adopt
+            connection.exec_driver_sql(statement.replace(ROLE, role))
+
+
+def errors_of(findings: Iterable[Finding]) -> list[str]:
+    return [finding.says for finding in findings if finding.level is Level.ERROR]
+
+
+def test_rows_that_a_policy_hides_are_not_taken_for_rows_that_are_gone(environment, connection, engine, url):
+    """The owner sees them all: what is asked is what the workers' login sees."""
+    grants = granted(flask_adopt(environment, url, "--install", "--yes", PLATFORM_PRESET="d").stdout)
+    with login(engine, grants) as of_login, application_at(environment, of_login, PLATFORM_PRESET="d"):
+        check_database()
+        connection.exec_driver_sql("ALTER TABLE notifications ENABLE ROW LEVEL SECURITY")
+        with pytest.raises(DatabaseNotReady, match="may hide rows of notifications from role"):
+            check_database()
+        said = flask_adopt(environment, url, PLATFORM_PRESET="d").stdout
+        [policy] = re.findall(r"CREATE POLICY .+;", said)
+        role = (make_url(of_login).username or "").removesuffix("_login")
+        connection.exec_driver_sql(policy.replace(ROLE, role))
+        check_database()
+        connection.exec_driver_sql("CREATE POLICY narrower ON notifications AS RESTRICTIVE USING (international)")
+        with pytest.raises(DatabaseNotReady):
+            check_database()
+        connection.exec_driver_sql("DROP POLICY narrower ON notifications")
+        connection.exec_driver_sql(f"ALTER POLICY {role} ON notifications USING (international)")
+        with pytest.raises(DatabaseNotReady):
+            check_database()
+        connection.exec_driver_sql(f"DROP POLICY {role} ON notifications")
 
 
 def test_readiness_is_not_misled_by_a_platforms_own_revisions(environment):

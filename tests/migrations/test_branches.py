@@ -147,6 +147,16 @@ def test_flask_db_refuses_a_platforms_own_notifications(environment, variant, ar
         assert schema_dump(url) == before
 
 
+@pytest.mark.parametrize("named", ["notify", "elsewhere"])
+def test_flask_db_refuses_them_in_a_schema_that_only_the_setting_names_too(environment, named):
+    with database(environment["DATABASE_URL"], "b", "notify") as engine:
+        before = schema_dump(_url(engine))
+        status, _, said = flask_db({**environment, "PLATFORM_SCHEMA": named}, _url(engine), "upgrade")
+        assert schema_dump(_url(engine)) == before
+    says = "flask retention adopt" if named == "notify" else "there is no table notifications"
+    assert (status, says in said) == (1, True)
+
+
 def test_another_programs_revisions_do_not_make_its_notifications_ours(environment):
     with database(environment["DATABASE_URL"], "a") as engine, engine.begin() as platform:
         platform.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
