@@ -42,6 +42,8 @@ class Preset:
     history_conflict: Conflict
     """What the platform does where history has the id already. Here the newer row wins, whatever it was."""
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    known_by: tuple[str, ...] = ()
+    """Columns of its notifications that no other platform's have; none: it has only those that all have."""
 
 
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
@@ -59,6 +61,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                     "missing_files_share": None,
                 }
             ),
+            ("ses_feedback_id",),
         ),
         "c": Preset(
             "no letters, the cut-off is UTC midnight",
@@ -72,6 +75,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                     "letter_statuses_kept": (),
                 }
             ),
+            ("carrier",),
         ),
         "d": Preset(
             "letters in one bucket, in a folder by the UTC date of sent_at, always of class 2; the cut-off goes back "
@@ -89,6 +93,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                     ),
                 }
             ),
+            ("provider_updated_at",),
         ),
     }
 )

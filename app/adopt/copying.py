@@ -1,13 +1,17 @@
-"""What can go wrong when the columns of history are copied, and what a cast can lose."""
+"""What can go wrong when the columns of history are copied: columns, casts, words, and what history refuses."""
 
 from collections.abc import Iterator
 
+from app.adopt import casts
 from app.adopt.findings import Finding, look, missing, note
+from app.dao import adoption_sql
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, Catalogue, Column, Table
 from app.dao.copying import Copy, How, copies
+from app.models.types import TEST_KEY
 
-FRACTIONS, WHOLE_NUMBERS = ("numeric", "float4", "float8"), ("int2", "int4", "int8")
-TIMES = {"timestamp", "timestamptz"}
+NEVER_IN_HISTORY = ("key_type", TEST_KEY)
+WITH_ZONE = "timestamptz"
+WITHOUT_ZONE = ("timestamp", "date", "time")
 
 
 def check(catalogue: Catalogue) -> Iterator[Finding]:
@@ -32,6 +36,8 @@ def check(catalogue: Catalogue) -> Iterator[Finding]:
             )
     for copy in copies(catalogue):
         yield from _copy(copy, live.columns[copy.column], history.columns[copy.column])
+        if copy.to_type.is_enum and copy.how is not How.NOT_AT_ALL:
+            yield from _words(copy, catalogue, live)
     yield from _constraints(catalogue, live, history)
 
 
@@ -42,36 +48,52 @@ def _copy(copy: Copy, live: Column, history: Column) -> Iterator[Finding]:
         yield missing(about, f"column {copy.column} can't be copied: it is {types}", "give both the same type")
     elif source.base != target.base:
         yield note(about, f"column {copy.column} is {types}; it is copied as {copy.expression}")
-    lacking = [label for label in source.labels or () if label not in (target.labels or ())]
-    if target.is_enum and lacking:
-        yield look(
-            about,
-            f"the enum {target.formatted} of {HISTORY} lacks {', '.join(lacking)}, which {copy.column} can be in "
-            f"{NOTIFICATIONS}: a row with one of these stops its chain",
-            "add the values: ALTER TYPE … ADD VALUE",
-        )
-    if {source.name, target.name} == TIMES:
+    if _follows_the_session(source.name, target.name):
         yield missing(
             about,
             f"column {copy.column} is {types}: copied by itself it would follow the time zone of the session",
             "give both the same type",
         )
-    if source.name in FRACTIONS and target.name in WHOLE_NUMBERS:
-        yield look(
-            about, f"column {copy.column} is {types}: fractions would be rounded away", "give both the same type"
-        )
-    if target.formatted != source.formatted and "(" in target.formatted:
-        yield look(
-            about,
-            f"column {copy.column} is {types}: a longer value stops its chain",
-            "make history's column as long",
-        )
+    elif copy.how is not How.NOT_AT_ALL:
+        for harm in casts.harms(source, target):
+            yield look(
+                about,
+                f"column {copy.column} is {types}: {harm}",
+                f"give history's column the type that it has in {NOTIFICATIONS}, or see that no value is harmed",
+            )
     if live.nullable and not history.nullable:
         yield look(
             about,
             f"column {copy.column} may be NULL in {NOTIFICATIONS} and not in {HISTORY}: a row without it stops its "
             "chain",
             f"see that there is none, or let it be NULL in {HISTORY}",
+        )
+
+
+def _follows_the_session(source: str, target: str) -> bool:
+    return (source == WITH_ZONE and target in WITHOUT_ZONE) or (target == WITH_ZONE and source in WITHOUT_ZONE)
+
+
+def _words(copy: Copy, catalogue: Catalogue, live: Table) -> Iterator[Finding]:
+    """Whether history's enum has every word that the column can be in notifications."""
+    about, enum = f"{HISTORY}.{copy.column}", f"the enum {copy.to_type.formatted} of {HISTORY}"
+    of_columns = {"notification_status": catalogue.statuses, "notification_type": catalogue.types}
+    words = copy.from_type.labels or of_columns.get(copy.column)
+    if words is None:
+        yield look(
+            about,
+            f"column {copy.column} is text in {NOTIFICATIONS}: a row with a word that {enum} lacks stops its chain",
+            f"see that it has them all: {adoption_sql.words(live.schema, live.name, copy.column)}",
+        )
+        return
+    has = copy.to_type.labels or ()
+    lacking = [word for word in words if word not in has and (copy.column, word) != NEVER_IN_HISTORY]
+    if lacking:
+        yield look(
+            about,
+            f"{enum} lacks {', '.join(lacking)}, which {copy.column} can be in {NOTIFICATIONS}: a row with one of "
+            "these stops its chain",
+            "add the values: ALTER TYPE … ADD VALUE",
         )
 
 
@@ -92,3 +114,11 @@ def _constraints(catalogue: Catalogue, live: Table, history: Table) -> Iterator[
             f"history has a rule that {NOTIFICATIONS} has not: {definition}; a row that breaks it stops its chain",
             f"see that no row of {NOTIFICATIONS} breaks it",
         )
+    for index in history.indexes:
+        if index.is_unique and "id" not in index.columns:
+            yield look(
+                f"{HISTORY}.{index.name}",
+                f"index {index.described} of {HISTORY} is unique: a row that has there what another row of history has "
+                "stops its chain, each night anew, since the newer row wins by id alone",
+                f"see that no row of {NOTIFICATIONS} can have what one of {HISTORY} has, or drop it from {HISTORY}",
+            )

@@ -1,5 +1,8 @@
 """What a platform does today, as its preset says, beside what is configured: whether adopting keeps data for as long.
 
+Which platform it is can't be read, only guessed from columns that no other has. Where nobody says it, nothing is
+compared: our own rules beside our own would always agree.
+
 Every policy that presets know is compared. For the cut-off the nights of a year are gone through, so that an hour that
 only shows when the clocks change is found, too.
 """
@@ -12,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from app.adopt.findings import Finding, look, note
 from app.config import Settings
+from app.dao.catalogue import NOTIFICATIONS, Catalogue
 from app.presets import PRESETS, PresetName
 from app.retention.cutoff_rules import Difference, differences
 
@@ -43,8 +47,23 @@ def today(preset: PresetName) -> dict[str, Any]:
     return {name: PRESETS[preset].settings.get(name, Settings.model_fields[name].default) for name in POLICIES}
 
 
-def compare(preset: PresetName, settings: Settings) -> list[Policy]:
-    """Each policy of the platform beside the configured one."""
+def known(preset: PresetName | None, settings: Settings, *, is_ours: bool) -> PresetName | None:
+    """Whose rules are followed today: the preset that is said, or configured, or our own in our own database."""
+    is_configured = "platform_preset" in settings.model_fields_set
+    return preset or (settings.platform_preset if is_configured or is_ours else None)
+
+
+def looks_like(catalogue: Catalogue) -> PresetName | None:
+    """The platform whose own columns these notifications have."""
+    live = catalogue.tables.get(NOTIFICATIONS)
+    columns = live.columns.keys() if live is not None else ()
+    return next((name for name, one in PRESETS.items() if one.known_by and set(one.known_by) <= set(columns)), None)
+
+
+def compare(preset: PresetName | None, settings: Settings) -> list[Policy]:
+    """Each policy of the platform beside the configured one; none where it is not known which it is."""
+    if preset is None:
+        return []
     return [Policy(name, value, getattr(settings, name)) for name, value in today(preset).items()]
 
 
@@ -58,8 +77,27 @@ def cutoff_differences(preset: PresetName, settings: Settings, night: date) -> l
     return differences(*rules, settings.retention_default_days, night, NIGHTS)
 
 
-def check(preset: PresetName, settings: Settings, night: date) -> Iterator[Finding]:
+def check(catalogue: Catalogue, preset: PresetName | None, settings: Settings, night: date) -> Iterator[Finding]:
     """What would change for the platform's data by adopting with these settings."""
+    alike = looks_like(catalogue)
+    if alike not in (None, preset):
+        columns = ", ".join(PRESETS[alike].known_by)
+        yield look(
+            "PLATFORM_PRESET",
+            f"these tables look like platform {alike}'s, which alone has {columns} in {NOTIFICATIONS}",
+            f"set PLATFORM_PRESET={alike}, or say --preset {alike} to compare with it",
+        )
+    if preset is None:
+        yield look(
+            "PLATFORM_PRESET",
+            "whose rules are followed today is not known, so nothing was compared",
+            "set PLATFORM_PRESET, or say --preset",
+        )
+    else:
+        yield from _compared(preset, settings, night)
+
+
+def _compared(preset: PresetName, settings: Settings, night: date) -> Iterator[Finding]:
     for policy in compare(preset, settings):
         if policy.differs:
             variable = policy.setting.upper()
@@ -71,23 +109,28 @@ def check(preset: PresetName, settings: Settings, night: date) -> Iterator[Findi
     changes = cutoff_differences(preset, settings, night)
     for change in changes:
         yield look(
-            "cut-off", _sentence(change), "make sure that services were told so, or keep the platform's own rule"
+            "cut-off",
+            _sentence(preset, change),
+            "make sure that services were told so, or keep the platform's own rule",
         )
     if not changes:
-        yield note("cut-off", "no night of the coming year keeps data longer or shorter than before")
+        yield note(
+            "cut-off", f"no night of the coming year keeps data longer or shorter than platform {preset} does today"
+        )
     conflict = PRESETS[preset].history_conflict
     if conflict != "newer":
         yield note(
             "history",
-            f"where history has the id already, today {CONFLICTS[conflict]}; the pipeline: {CONFLICTS['newer']}",
+            f"where history has the id already, on platform {preset} {CONFLICTS[conflict]}; the pipeline: "
+            f"{CONFLICTS['newer']}",
         )
 
 
-def _sentence(change: Difference) -> str:
+def _sentence(preset: PresetName, change: Difference) -> str:
     longer = change.kept_longer > timedelta()
     return (
-        f"on the night of {change.night} a retention of {change.days} days was cut off at {_time(change.before)} and "
-        f"would be at {_time(change.after)}: data is kept {_hours(abs(change.kept_longer))} "
+        f"on the night of {change.night} a retention of {change.days} days was cut off by platform {preset} at "
+        f"{_time(change.before)} and would be at {_time(change.after)}: data is kept {_hours(abs(change.kept_longer))} "
         f"{'longer' if longer else 'shorter'} than before"
     )
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from app.adopt import indexes
 from app.adopt.findings import Finding, amount, look, note
 from app.config import Settings
-from app.dao import adoption_sql
-from app.dao.catalogue import Catalogue, ForeignKey
+from app.dao.catalogue import NOTIFICATIONS, Catalogue, ForeignKey, Table
 from app.dao.referring import Plan, plans
 
 
@@ -18,12 +18,7 @@ def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
                 _about(plan.key),
                 f"no index of table {plan.key.table} begins with {', '.join(plan.key.columns)}: for every notification "
                 "that is deleted the whole table is read",
-                adoption_sql.create_index(
-                    f"ix_{plan.key.table}_{'_'.join(plan.key.columns)}",
-                    plan.key.schema,
-                    plan.key.table,
-                    plan.key.columns,
-                ),
+                f"an index that finds its rows: {_index(plan.key, catalogue.tables[NOTIFICATIONS])}",
             )
     for table in sorted(settings.referring_rows.keys() - {key.table for key in catalogue.referring}):
         yield look(
@@ -31,6 +26,14 @@ def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
             f"REFERRING_ROWS names table {table}, which does not point at notifications",
             "take it out, or mend its name",
         )
+
+
+def _index(key: ForeignKey, live: Table) -> str:
+    """What makes it, and its cost; the columns are of the types that they refer to."""
+    name = f"ix_{key.table}_{'_'.join(key.columns)}"
+    types = (live.columns[referred].type for referred in key.referred_columns)
+    of_columns = zip(key.columns, types, strict=True)
+    return indexes.advise(name, key.schema, key.table, of_columns, key.rows, key.bytes).said
 
 
 def _planned(plan: Plan) -> Finding:

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from app.adopt import choice, copying, grants, policy, referring, tables, words
+from sqlalchemy import Connection
+
+from app.adopt import choice, copying, grants, policy, referring, tables, unseen, words
 from app.adopt.findings import Finding, can_run
+from app.adopt.grants import ROLE
 from app.config import Settings
-from app.dao import catalogue_dao, revisions_dao
+from app.dao import catalogue_dao, installation_dao, revisions_dao
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, Catalogue, Table
 from app.dao.copying import Copy, copies
 from app.dao.referring import Plan, plans
 from app.db import db
 from app.presets import PRESETS, PresetName
+from app.revisions import known
 
 SECONDS_TO_LOOK = 30.0
 LETTERS = {
@@ -33,7 +37,8 @@ class Adoption:
     """A database as the pipeline would work on it."""
 
     catalogue: Catalogue
-    preset: PresetName
+    preset: PresetName | None
+    """Whose rules are followed today; None: nobody said."""
     copies: list[Copy]
     stays: list[str]
     """Columns of notifications that are gone once a row is in history."""
@@ -49,7 +54,7 @@ class Adoption:
     @property
     def preset_means(self) -> str:
         """The platform's policies in a sentence."""
-        return PRESETS[self.preset].summary
+        return PRESETS[self.preset].summary if self.preset else "not known, which is something to decide"
 
     @property
     def can_run(self) -> bool:
@@ -120,14 +125,28 @@ def look(settings: Settings, night: date, preset: PresetName | None = None) -> A
     with db.transaction(statement_seconds=SECONDS_TO_LOOK, read_only=True) as connection:
         catalogue = catalogue_dao.read(connection, settings.platform_schema)
         installed = revisions_dao.is_adopted(connection)
-    return explain(catalogue, settings, night, preset, installed=installed)
+        is_ours = not installed and _is_ours(connection)
+    return explain(catalogue, settings, night, preset, installed=installed, is_ours=is_ours)
+
+
+def _is_ours(connection: Connection) -> bool:
+    """Whether our own migrations made the platform's tables, too."""
+    if not installation_dao.may_read_revisions(connection):
+        return False
+    return bool(revisions_dao.applied(connection, adopted=False) & known())
 
 
 def explain(
-    catalogue: Catalogue, settings: Settings, night: date, preset: PresetName | None = None, *, installed: bool = False
+    catalogue: Catalogue,
+    settings: Settings,
+    night: date,
+    preset: PresetName | None = None,
+    *,
+    installed: bool = False,
+    is_ours: bool = False,
 ) -> Adoption:
     """What the pipeline would do on a database with this catalogue, its own tables beside it or not yet. Pure."""
-    preset = preset or settings.platform_preset
+    preset = policy.known(preset, settings, is_ours=is_ours)
     live, history = catalogue.tables.get(NOTIFICATIONS), catalogue.tables.get(HISTORY)
     is_whole = len(catalogue.tables) == len(PLATFORM_TABLES)
     stays = [name for name in live.columns if name not in history.columns] if live and history else []
@@ -145,10 +164,6 @@ def explain(
     )
 
 
-ROLE = "retention_worker"
-"""The group of deploy/postgres; a login is made for each deployment."""
-
-
 def _letters(settings: Settings) -> str:
     said = LETTERS[settings.letter_files]
     if not settings.letters_have_files:
@@ -156,11 +171,12 @@ def _letters(settings: Settings) -> str:
     return f"{said}; a letter's folder is {FOLDERS[settings.letter_folder_date]} ({settings.letter_folder_timezone})"
 
 
-def _findings(catalogue: Catalogue, settings: Settings, night: date, preset: PresetName) -> Iterator[Finding]:
+def _findings(catalogue: Catalogue, settings: Settings, night: date, preset: PresetName | None) -> Iterator[Finding]:
     yield from tables.check(catalogue, settings)
     yield from copying.check(catalogue)
     yield from words.check(catalogue, settings)
-    yield from choice.check(catalogue)
+    yield from unseen.check(catalogue)
+    yield from choice.check(catalogue, settings)
     yield from referring.check(catalogue, settings)
-    yield from policy.check(preset, settings, night)
+    yield from policy.check(catalogue, preset, settings, night)
     yield from grants.check(catalogue, settings)

@@ -1,10 +1,12 @@
-"""Whether the tables are there, with the columns that the pipeline needs, and are of a kind that it can work on."""
+"""Whether the tables are there, with columns that the pipeline needs, of a kind and on a server that it can work on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.adopt.findings import Finding, look, missing, note
+from app.adopt.grants import ROLE
 from app.config import Settings
+from app.dao import adoption_sql
 from app.dao.catalogue import (
     HISTORY,
     NOTIFICATIONS,
@@ -18,7 +20,9 @@ from app.dao.catalogue import (
     Column,
     Table,
 )
+from app.retention.readiness import LEAST_VERSION
 
+OF_ONE_RETENTION = ("service_id", "notification_type")
 UUID, TIMESTAMP, WORD, WHOLE_NUMBER = "uuid", "timestamp", "word", "whole number"
 TYPES_OF = {UUID: ("uuid",), TIMESTAMP: ("timestamp",), WORD: STRINGS, WHOLE_NUMBER: ("int2", "int4", "int8")}
 SPOKEN = {
@@ -69,7 +73,9 @@ def needs(settings: Settings) -> tuple[Need, ...]:
 
 
 def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
-    """What tables and columns lack."""
+    """What the server, tables and columns lack."""
+    if catalogue.server_version < LEAST_VERSION:
+        yield missing("server", f"PostgreSQL is older than {LEAST_VERSION // 10_000}", "upgrade it")
     for name in PLATFORM_TABLES:
         if name not in catalogue.tables:
             yield missing(
@@ -87,6 +93,9 @@ def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
         if name in catalogue.tables:
             yield from _key(catalogue.tables[name])
             yield from _triggers(catalogue.tables[name])
+            yield from _rules(catalogue.tables[name])
+    if RETENTIONS in catalogue.tables:
+        yield from _key_of_retentions(catalogue.tables[RETENTIONS])
 
 
 def _column(table: Table, need: Need) -> Iterator[Finding]:
@@ -103,8 +112,14 @@ def _column(table: Table, need: Need) -> Iterator[Finding]:
             about,
             f"column {need.column} of table {table.name} is {column.type.formatted}, not {SPOKEN[need.kind]}: "
             f"{need.why}",
-            f"the pipeline compares it as {SPOKEN[need.kind]}, so that it would take other rows than it should",
+            _mend_of_type(need.kind),
         )
+
+
+def _mend_of_type(kind: str) -> str:
+    if kind == UUID:
+        return "there is no setting for this: ids that are not uuid are not supported"
+    return f"make it {SPOKEN[kind]}: compared as that, the pipeline would take other rows than it should"
 
 
 def _is(kind: str, column: Column) -> bool:
@@ -132,9 +147,9 @@ def _kind(table: Table) -> Iterator[Finding]:
     if table.row_security:
         yield look(
             table.name,
-            f"row-level security on table {table.name} may hide rows from this role: what it hides would neither be "
-            "moved nor be reported as overdue",
-            "give the pipeline's role BYPASSRLS, or a policy under which it sees every row",
+            f"row-level security on table {table.name} hides rows from the pipeline's role: what it hides would "
+            "neither be moved nor be reported as overdue, so that workers do not start",
+            f"{adoption_sql.show_every_row(table.schema, table.name, ROLE)} -- or give the workers' login BYPASSRLS",
         )
 
 
@@ -151,10 +166,44 @@ def _key(table: Table) -> Iterator[Finding]:
         )
 
 
+def _key_of_retentions(table: Table) -> Iterator[Finding]:
+    if not set(OF_ONE_RETENTION) <= table.columns.keys():
+        return
+    if not any(
+        index.is_unique and index.is_valid and index.predicate is None and set(index.columns) <= set(OF_ONE_RETENTION)
+        for index in table.indexes
+    ):
+        yield look(
+            table.name,
+            f"no unique index keeps table {table.name} to one retention of a service and type: with two of them every "
+            "step of that service and type fails",
+            "delete all but the right one of each, and keep them apart: "
+            f"{adoption_sql.twice(table.schema, table.name, OF_ONE_RETENTION)} "
+            f"{adoption_sql.create_unique_index(table.schema, table.name, OF_ONE_RETENTION)}",
+        )
+
+
+def _events(table: Table) -> set[str]:
+    """What a move does to the table's rows."""
+    return {"DELETE"} if table.name == NOTIFICATIONS else {"INSERT", "UPDATE"}
+
+
+def _rules(table: Table) -> Iterator[Finding]:
+    for rule in table.rules:
+        if rule.event in _events(table):
+            yield look(
+                f"{table.name}.{rule.name}",
+                f"rule {rule.name} of table {table.name} rewrites the statements that move rows ({rule.event})",
+                "see what becomes of them: rows that do not arrive or do not go make each step roll back"
+                if table.name == NOTIFICATIONS
+                else "make it a trigger: with such a rule PostgreSQL refuses ON CONFLICT, so that a row that history "
+                "has already stops its chain",
+            )
+
+
 def _triggers(table: Table) -> Iterator[Finding]:
-    fired = {"DELETE"} if table.name == NOTIFICATIONS else {"INSERT", "UPDATE"}
     for trigger in table.triggers:
-        events = fired.intersection(trigger.events)
+        events = _events(table).intersection(trigger.events)
         if trigger.is_enabled and events:
             yield look(
                 f"{table.name}.{trigger.name}",

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from app.adopt.findings import Finding, look, missing, note
 from app.config import Settings
-from app.dao.catalogue import NOTIFICATIONS, Catalogue, Column
+from app.dao import adoption_sql
+from app.dao.catalogue import NOTIFICATIONS, Catalogue, Column, Table
 from app.models.types import LETTER, NOTIFICATION_TYPES, STATUSES, TEST_KEY
 
 
@@ -16,7 +17,8 @@ def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
     for column in ("notification_type", "key_type", "notification_status"):
         if column in table.columns:
             yield from _enum(table.columns[column])
-    yield from _types(table.columns.get("notification_type"), settings)
+    if "notification_type" in table.columns:
+        yield from _types(catalogue, table, settings)
     yield from _key_types(table.columns.get("key_type"))
     yield from _statuses(catalogue, settings)
 
@@ -31,21 +33,28 @@ def _enum(column: Column) -> Iterator[Finding]:
         )
 
 
-def _types(column: Column | None, settings: Settings) -> Iterator[Finding]:
-    about, labels = f"{NOTIFICATIONS}.notification_type", column.type.labels if column else None
-    if labels is None:
-        return
-    has_letters = settings.has_letters
-    for name in NOTIFICATION_TYPES:
-        if name not in labels and (name != LETTER or has_letters):
-            yield look(
-                about,
-                f"the enum of notification types lacks {name}, which the pipeline looks for every night",
-                "set LETTER_FILES=no-letters" if name == LETTER else f"there is nothing of type {name} to move",
-            )
-    if LETTER in labels and not has_letters:
+def _types(catalogue: Catalogue, table: Table, settings: Settings) -> Iterator[Finding]:
+    """Where neither an enum nor a table says which types there are, the planner's statistics know the usual ones."""
+    about, has_letters = f"{NOTIFICATIONS}.notification_type", settings.has_letters
+    known = set(catalogue.type_shares if catalogue.types is None else catalogue.types)
+    if catalogue.types is None:
+        yield note(
+            about,
+            "which notification types there are is said by no enum, and by no table that this role may read: rows of "
+            f"any other than {', '.join(NOTIFICATION_TYPES)} stay for ever",
+            f"see that there is none: {adoption_sql.words(table.schema, table.name, 'notification_type')}",
+        )
+    else:
+        for name in NOTIFICATION_TYPES:
+            if name not in known and (name != LETTER or has_letters):
+                yield look(
+                    about,
+                    f"there is no notification type {name}, which the pipeline looks for every night",
+                    "set LETTER_FILES=no-letters" if name == LETTER else f"there is nothing of type {name} to move",
+                )
+    if LETTER in known and not has_letters:
         yield note(about, "LETTER_FILES says that there are no letters: rows of type letter would stay for ever")
-    for name in sorted(set(labels) - set(NOTIFICATION_TYPES)):
+    for name in sorted(known - set(NOTIFICATION_TYPES)):
         yield look(
             about,
             f"there is a notification type that the pipeline does not know: {name}; its rows stay for ever",

@@ -6,8 +6,9 @@ import click
 
 from app.adopt.concerns import Concern
 from app.adopt.findings import Finding, Level, amount, size
+from app.adopt.grants import ROLE
 from app.adopt.installation import OWN_TABLES, Installation
-from app.adopt.report import ROLE, Adoption
+from app.adopt.report import Adoption
 from app.dao.adoption_sql import quoted
 from app.dao.copying import How
 
@@ -28,7 +29,7 @@ def adoption(found: Adoption) -> None:
 
 def _lines(found: Adoption) -> Iterator[str]:
     yield f"Database {found.catalogue.database}, as role {found.catalogue.role}, {found.catalogue.where}"
-    yield f"Platform {found.preset}: {found.preset_means}"
+    yield f"Platform{f' {found.preset}' if found.preset else ''}: {found.preset_means}"
     for table in found.catalogue.tables.values():
         rows = "rows not known" if table.rows is None else f"about {amount(table.rows, 'row')}"
         yield (
@@ -95,6 +96,7 @@ def taken_back(statements: Sequence[str]) -> None:
         click.echo(f"\nWhat was granted to {ROLE} on the platform's tables is taken back with:")
     for statement in statements:
         click.echo(f"  {statement}")
+    click.echo("With pg_read_all_stats revoked, too, where it was granted, the role and its logins can be dropped.")
 
 
 def _finding(finding: Finding) -> Iterator[str]:

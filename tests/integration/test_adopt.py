@@ -2,7 +2,8 @@
 
 Seen to fail: the transaction of `look` made read write, a finding's level changed, each check taken out of the report,
 casts left out, the index that is there called exact, CASCADE deferred, the exit code of what is missing made 0, a GRANT
-taken out and one added, the preset's rule taken from the settings.
+taken out and one added, the preset's rule taken from the settings; each kind of harm that a cast does left out, a
+domain taken for what it is made of, our own database not known for ours, the column left out by which c is known.
 """
 
 import json
@@ -13,14 +14,14 @@ from typing import Any
 import pytest
 from flask import Flask
 from sqlalchemy import Connection, Engine, event, make_url, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from app import config, create_app
-from app.adopt import choice, report
+from app.adopt import casts, choice, report
 from app.adopt.findings import Level
 from app.dao import catalogue_dao
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES
-from app.dao.copying import How
+from app.dao.copying import How, copies
 from app.db import db
 from tests.variants import ALL, OWN, database, rows
 
@@ -199,6 +200,26 @@ def test_under_its_own_preset_a_platform_keeps_data_as_long_as_before(named, ado
     assert not any(one.differs for one in found.policies)
     assert "no night of the coming year keeps data longer or shorter" in said(found, Level.NOTE)["cut-off"]
     assert ("history" in said(found, Level.NOTE)) == (name != OWN)
+
+
+def test_whose_rules_are_followed_today_is_asked_where_nobody_said_it(named, environment):
+    name, engine = named
+    application = application_on(engine, environment)
+    with application.app_context():
+        found = report.look(application.extensions["settings"], NIGHT)
+        application.extensions["db.engine"].dispose()
+    asked = {one.sentence for one in found.findings if one.about == "PLATFORM_PRESET"}
+    alike = {"b": "ses_feedback_id", "c": "carrier", "d": "provider_updated_at"}.get(name)
+    assert asked == (
+        ({NOT_KNOWN} if name != OWN else set())
+        | ({f"these tables look like platform {name}'s, which alone has {alike} in notifications"} if alike else set())
+    )
+    assert (found.preset is None, found.policies == [], "cut-off" in said(found, Level.NOTE)) == (
+        (False, False, True) if name == OWN else (True, True, False)
+    )
+
+
+NOT_KNOWN = "whose rules are followed today is not known, so nothing was compared"
 
 
 def test_adopting_with_our_own_rules_says_by_how_much_data_is_kept_longer_or_shorter(named, environment):
@@ -381,7 +402,27 @@ WRONG = [
         "ALTER TABLE notification_history ALTER COLUMN cost_in_millicents TYPE integer",
         "look",
         "notification_history.cost_in_millicents",
-        "fractions would be rounded away",
+        "a number is rounded to a whole one, and nothing says so",
+    ),
+    (
+        "ALTER TABLE notification_history ALTER COLUMN cost_in_millicents TYPE numeric(10,2)",
+        "look",
+        "notification_history.cost_in_millicents",
+        "a number is rounded to 2 digits after the point, and nothing says so",
+    ),
+    (
+        "CREATE TYPE ends AS ENUM ('delivered', 'sent'); ALTER TABLE notification_history DROP CONSTRAINT "
+        "notification_history_notification_status_fkey, ALTER COLUMN notification_status TYPE ends USING NULL",
+        "look",
+        "notification_history.notification_status",
+        "the enum ends of notification_history lacks cancelled, created, failed, ",
+    ),
+    (
+        "CREATE TYPE classes AS ENUM ('first', 'second'); ALTER TABLE notification_history ALTER COLUMN postage "
+        "TYPE classes USING postage::classes",
+        "look",
+        "notification_history.postage",
+        "a row with a word that the enum classes of notification_history lacks stops its chain",
     ),
     (
         "ALTER TABLE notification_history ALTER COLUMN client_reference TYPE varchar(10)",
@@ -408,6 +449,39 @@ WRONG = [
         "history has a rule that notifications has not: CHECK ((billable_units > 0))",
     ),
     (
+        "CREATE UNIQUE INDEX one_a_row ON notification_history (job_id, lower(reference))",
+        "look",
+        "notification_history.one_a_row",
+        "index one_a_row (job_id, an expression) of notification_history is unique",
+    ),
+    (
+        "ALTER TABLE notifications DROP CONSTRAINT notifications_service_id_fkey, "
+        "ADD FOREIGN KEY (service_id) REFERENCES services (id) NOT VALID",
+        "look",
+        "notifications.service_id",
+        "rows of one that was removed stay for ever, and nothing reports them",
+    ),
+    (
+        "ALTER TABLE notifications ALTER COLUMN key_type DROP NOT NULL",
+        "look",
+        "notifications.key_type",
+        "column key_type of table notifications may be NULL: a row without it is never chosen",
+    ),
+    (
+        "CREATE TABLE kinds (name varchar PRIMARY KEY); INSERT INTO kinds VALUES ('email'), ('sms'), ('push'); "
+        "ALTER TABLE notifications ALTER COLUMN notification_type TYPE varchar, "
+        "ADD FOREIGN KEY (notification_type) REFERENCES kinds",
+        "look",
+        "notifications.notification_type",
+        "there is a notification type that the pipeline does not know: push; its rows stay for ever",
+    ),
+    (
+        "ALTER TABLE service_data_retention DROP CONSTRAINT uix_service_data_retention",
+        "look",
+        "service_data_retention",
+        "no unique index keeps table service_data_retention to one retention of a service and type",
+    ),
+    (
         "ALTER TYPE notification_type RENAME VALUE 'letter' TO 'fax'",
         "look",
         "notifications.notification_type",
@@ -418,6 +492,12 @@ WRONG = [
         "look",
         "notifications",
         "no index begins with (service_id, notification_type, created_at) or (service_id, created_at)",
+    ),
+    (
+        "DROP INDEX ix_notifications_reference",
+        "look",
+        "notifications.reference",
+        "no index of table notifications begins with reference",
     ),
     (
         "DROP INDEX ix_scheduled_notifications_notification_id",
@@ -447,16 +527,22 @@ WRONG = [
         "trigger keeps of table notifications runs for every row that the pipeline moves (DELETE)",
     ),
     (
+        "CREATE RULE stays AS ON DELETE TO notifications DO INSTEAD NOTHING",
+        "look",
+        "notifications.stays",
+        "rule stays of table notifications rewrites the statements that move rows (DELETE)",
+    ),
+    (
         "CREATE ROLE looks; GRANT SELECT ON notifications TO looks; SET LOCAL ROLE looks",
         "look",
         "notifications",
         "role looks may not UPDATE (notification_status), UPDATE (updated_at) on table notifications",
     ),
     (
-        "CREATE ROLE looks; ALTER TABLE notifications ENABLE ROW LEVEL SECURITY; SET LOCAL ROLE looks",
+        "ALTER TABLE notifications ENABLE ROW LEVEL SECURITY",
         "look",
         "notifications",
-        "row-level security on table notifications may hide rows from this role",
+        "row-level security on table notifications hides rows from the pipeline's role",
     ),
 ]
 
@@ -471,6 +557,75 @@ def test_what_is_wrong_is_said_in_words(changed, environment, statements, level,
     assert [(one.level.value, one.about) for one in new if sentence in one.sentence] == [(level, about)]
     assert before.can_run
     assert found.can_run == (level != "missing")
+
+
+# Types in notifications and in history, a value, and what becomes of it.
+CASTS = [
+    ("numeric", "numeric(10,2)", "0.00581", "lost"),
+    ("numeric", "numeric(10,2)", "123456789", "stopped"),
+    ("numeric(10,2)", "numeric(9,2)", "12345678", "stopped"),
+    ("numeric(10,2)", "numeric(12,2)", "12345678.99", "kept"),
+    ("numeric(10,2)", "numeric", "12345678.99", "kept"),
+    ("numeric", "integer", "1.4", "lost"),
+    ("numeric(10,0)", "integer", "9999999999", "stopped"),
+    ("numeric(9,0)", "integer", "999999999", "kept"),
+    ("bigint", "integer", "3000000000", "stopped"),
+    ("integer", "smallint", "40000", "stopped"),
+    ("integer", "bigint", "-2147483648", "kept"),
+    ("integer", "numeric(9,0)", "2147483647", "stopped"),
+    ("integer", "numeric(10,0)", "2147483647", "kept"),
+    ("integer", "real", "16777217", "lost"),
+    ("integer", "double precision", "2147483647", "kept"),
+    ("bigint", "double precision", "9007199254740993", "lost"),
+    ("smallint", "real", "32767", "kept"),
+    ("real", "double precision", "0.1", "kept"),
+    ("double precision", "real", "0.123456789", "lost"),
+    ("double precision", "real", "1e300", "stopped"),
+    ("double precision", "numeric", "0.30000000000000004", "lost"),
+    ("numeric", "real", "0.123456789", "lost"),
+    ("timestamp", "timestamp(0)", "2026-01-15 03:00:00.6", "lost"),
+    ("timestamp(0)", "timestamp(3)", "2026-01-15 03:00:00", "kept"),
+    ("timestamp", "date", "2026-01-15 03:00:00", "lost"),
+    ("date", "timestamp", "2026-01-15", "kept"),
+    ("time", "time(1)", "03:00:00.66", "lost"),
+    ("interval", "interval(0)", "1.6 seconds", "lost"),
+    ("varchar", "varchar(3)", "abcd", "stopped"),
+    ("varchar(3)", "varchar(4)", "abc", "kept"),
+    ("varchar(3)", "text", "abc", "kept"),
+    ("text", "name", "x" * 64, "lost"),
+    ("text", "integer", "x", "stopped"),
+    ("text", "short", "abcd", "stopped"),
+    ("short", "text", "abc", "kept"),
+    ("uuid", "varchar(35)", "d9428888-122b-11e1-b85c-61cd3cbb3210", "stopped"),
+    ("uuid", "varchar(36)", "d9428888-122b-11e1-b85c-61cd3cbb3210", "kept"),
+    ("bigint", "varchar(20)", "-9223372036854775808", "kept"),
+    ("notification_type", "varchar(5)", "letter", "stopped"),
+    ("notification_type", "varchar(6)", "letter", "kept"),
+    ("boolean", "integer", "true", "kept"),
+]
+
+
+@pytest.mark.parametrize(("source", "target", "value", "becomes"), CASTS)
+def test_what_a_cast_does_is_said_as_postgresql_does_it(changed, source, target, value, becomes):
+    changed.exec_driver_sql(
+        f"CREATE DOMAIN short AS text CHECK (length(VALUE) < 4); ALTER TABLE notifications ADD COLUMN tried {source}; "
+        f"ALTER TABLE notification_history ADD COLUMN tried {target}; CREATE TEMP TABLE live (tried {source}); "
+        f"CREATE TEMP TABLE moved (tried {target})"
+    )
+    (copy,) = [one for one in copies(catalogue_dao.read(changed)) if one.column == "tried"]
+    changed.exec_driver_sql("INSERT INTO live VALUES (%(value)s)", {"value": value})
+    moves = f"INSERT INTO moved SELECT {copy.expression} FROM live"
+    harms = list(casts.harms(copy.from_type, copy.to_type))
+    if becomes == "stopped":
+        assert any(harm.endswith(casts.STOPS) for harm in harms)
+        with pytest.raises((DataError, IntegrityError)):
+            changed.exec_driver_sql(moves)
+        return
+    changed.exec_driver_sql(moves)
+    kept = changed.exec_driver_sql(f"SELECT moved.tried::{source} = live.tried FROM moved, live").scalar_one()
+    assert kept == (becomes == "kept")
+    assert (harms == []) == kept
+    assert kept or any(harm.endswith(casts.SILENTLY) or harm == casts.NOT_KNOWN for harm in harms)
 
 
 def test_an_unknown_schema_is_refused_in_words_and_nothing_is_changed(of_d, environment):
