@@ -14,6 +14,7 @@ from app.cli import show
 from app.cli.audit import audit_command
 from app.cli.errors import SentencesGroup
 from app.cli.history import history_command
+from app.cli.rehearse import rehearse_command
 from app.cli.words import Words, operator
 from app.dao import overview_dao
 from app.dao.chains_dao import Wake
@@ -21,13 +22,14 @@ from app.dao.holds_dao import PIPELINE
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
 from app.retention import operations, overdue
-from app.retention.plan import plan
+from app.retention.plan import COUNT_NO_FURTHER, SECONDS_TO_COUNT, SECONDS_TO_COUNT_EXACTLY, Plan, plan
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
 retention = SentencesGroup("retention", help="Personal data past its retention: plan, run, status, and stepping in.")
 retention.add_command(audit_command)
 retention.add_command(history_command)
+retention.add_command(rehearse_command)
 
 
 class Instant(click.ParamType):
@@ -53,14 +55,43 @@ type_option = click.option(
 
 
 @retention.command("plan")
+@click.option("--exact", is_flag=True, help=f"Count every row, not {COUNT_NO_FURTHER:,} of a service and type at most.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, every service and type.")
-def plan_command(as_json: bool) -> None:
-    """What tonight would do: per service and type, cut-off, rows, letters and test rows. Writes nothing."""
-    tonight = plan()
+def plan_command(exact: bool, as_json: bool) -> None:
+    """What tonight would do: per service and type, cut-off, what goes, and what stays and why. Writes nothing. Exits
+    with 1 when the database gave up on some of it.
+    """
+    tonight = _planned(exact)
     if as_json:
         click.echo(json.dumps(tonight.as_json(), default=str, indent=2))
     else:
         show.plan(tonight)
+    _require_whole(tonight, NOTIFICATION_TYPES)
+
+
+def _planned(exact: bool = False) -> Plan:
+    with Console(stderr=True).status("counting") as status:
+        return plan(
+            exact=exact,
+            watch=lambda of_type: status.update(
+                f"counting {of_type.notification_type}: {len(of_type.services):,} services done"
+            ),
+        )
+
+
+def _require_whole(tonight: Plan, types: Sequence[str]) -> None:
+    """Fail where something of these types could not be counted."""
+    lacking = [
+        f"{one.notification_type} ({one.stopped})"
+        for one in tonight.types
+        if one.stopped and one.notification_type in types
+    ]
+    if lacking:
+        raise click.ClickException(
+            f"Not everything is in the plan for {' and '.join(lacking)}. A statement may take "
+            f"{SECONDS_TO_COUNT:.0f} s, with --exact {SECONDS_TO_COUNT_EXACTLY:.0f} s. Ask again when the database is "
+            "quieter, or ask a replica of it (DATABASE_URL)."
+        )
 
 
 @retention.command("run")
@@ -75,8 +106,10 @@ def run_command(
 ) -> None:
     """Start what is overdue now, through the workers. Starting twice does no harm."""
     if dry_run:
-        show.plan(plan(), types or NOTIFICATION_TYPES, service)
+        tonight, asked = _planned(), types or NOTIFICATION_TYPES
+        show.plan(tonight, asked, service)
         click.echo("Dry run: nothing was started.")
+        _require_whole(tonight, asked)
         return
     try:
         wakes = operations.run(types or None, service, before, force=force, started_by=operator())

@@ -12,6 +12,7 @@ from rich.table import Table
 from app import clock
 from app.dao import deferred_dao, holds_dao, overview_dao, services_dao
 from app.dao.audit_dao import Audit
+from app.dao.overview_dao import ServiceOverdue
 from app.dao.step_history_dao import DayOfSteps
 from app.db import db
 from app.models.types import LETTER, NOTIFICATION_TYPES
@@ -19,58 +20,85 @@ from app.retention.overdue import State, spoken
 from app.retention.plan import Plan
 
 LEAST_WIDTH = 240
+GOES = ("rows", "letters", "test rows")
+REFERRED_TO = "referred to"
+STAYS = {
+    "not final": "not final",
+    "deferred": "deferred until their next attempt",
+    REFERRED_TO: "referred to by rows of other tables",
+    "on hold": "on hold",
+}
+"""Columns of a plan, and how its last sentence says them."""
 
 
 def plan(tonight: Plan, types: Sequence[str] = NOTIFICATION_TYPES, only: UUID | None = None) -> None:
     """A row per service and type, then what is left alone and why."""
     console = _console()
-    rows = _table(
-        f"Tonight, {tonight.night}",
-        "service",
-        "type",
-        "cut-off (UTC)",
-        "rows",
-        "letters",
-        "test rows",
-        "not final",
-        "deferred",
-        "on hold",
-    )
-    totals = [0] * 6
-    for of_type in tonight.types:
-        for service in of_type.services:
-            if of_type.notification_type not in types or only not in (None, service.service_id):
-                continue
-            letters = service.rows if of_type.notification_type == LETTER else 0
-            goes = (service.rows, letters, service.test_rows)
-            counts = (*goes, service.not_final, service.deferred, service.on_hold)
-            rows.add_row(
-                str(service.service_id), of_type.notification_type, _time(service.cutoff), *map(_count, counts)
-            )
-            totals = [sum(pair) for pair in zip(totals, counts, strict=True)]
-    console.print(rows)
-    console.print(f"{totals[0]:,} rows to move, {totals[1]:,} of them letters; {totals[2]:,} test rows to delete.")
-    if stays := sum(totals[3:]):
-        console.print(
-            f"{stays:,} stay: {totals[3]:,} not final, {totals[4]:,} deferred until their next attempt, "
-            f"{totals[5]:,} on hold."
-        )
-    for of_type in tonight.types:
-        referred_to = sum(service.referred_to for service in of_type.services)
-        if referred_to:
+    shown = [of_type for of_type in tonight.types if of_type.notification_type in types]
+    services = [
+        (of_type.notification_type, service)
+        for of_type in shown
+        for service in of_type.services
+        if only in (None, service.service_id)
+    ]
+    for scope, reason, placed_by in tonight.holds:
+        if scope == holds_dao.PIPELINE:
             console.print(
-                f"{referred_to:,} overdue {of_type.notification_type} rows stay: rows of other tables refer to them. "
-                "Delete those, or see REFERRING_ROWS."
+                f"The pipeline is paused by {placed_by} ({reason}): nothing moves until: flask retention resume"
             )
+    _print_planned(console, tonight, services)
+    for of_type in shown:
         if of_type.rows_without_service:
             console.print(
-                f"{of_type.rows_without_service:,} overdue {of_type.notification_type} rows have no service. "
+                f"{'At least ' if of_type.more_without_service else ''}{of_type.rows_without_service:,} overdue "
+                f"{of_type.notification_type} rows have no service. "
                 "They are never touched: give them a service, or delete them by hand."
             )
     for refusal in tonight.refused:
         console.print(_refusal(refusal))
-    for scope, reason in tonight.holds:
-        console.print(f"On hold: {scope} ({reason}). Nothing of it goes until: flask retention lift, or resume.")
+    for scope, reason, placed_by in tonight.holds:
+        if scope != holds_dao.PIPELINE:
+            console.print(
+                f"On hold: {scope} ({reason}), by {placed_by}. Nothing of it goes until: flask retention lift"
+            )
+
+
+def _print_planned(console: Console, tonight: Plan, services: Sequence[tuple[str, ServiceOverdue]]) -> None:
+    """The table and its sums. A column that would be empty on most platforms is there only where it is not."""
+    counts = [_counts(*one) for one in services]
+    totals = {name: sum(one[name] for one in counts) for name in (*GOES, *STAYS)}
+    names = [name for name in totals if name != REFERRED_TO or totals[name]]
+    not_all = any(service.more for _, service in services)
+    rows = _table(f"Tonight, {tonight.night}", "service", "type", "cut-off (UTC)", *names)
+    if not_all:
+        rows.add_column("counted", no_wrap=True)
+    for (notification_type, service), of_service in zip(services, counts, strict=True):
+        cells = [str(service.service_id), notification_type, _time(service.cutoff)]
+        cells += [_count(of_service[name]) for name in names]
+        if not_all:
+            cells.append(f"the oldest {tonight.counted_to:,}" if service.more else "all")
+        rows.add_row(*cells)
+    console.print(rows)
+    at_least = "At least " if not_all else ""
+    goes = f"{totals['rows']:,} rows to move, {totals['letters']:,} of them letters; {totals['test rows']:,} test rows"
+    console.print(f"{at_least}{goes} to delete.")
+    if stay := sum(totals[name] for name in STAYS):
+        why = ", ".join(f"{totals[name]:,} {words}" for name, words in STAYS.items() if name in names)
+        console.print(f"{at_least}{stay:,} stay: {why}.")
+    if totals[REFERRED_TO]:
+        console.print("For those that are referred to: delete the rows that refer to them, or see REFERRING_ROWS.")
+    if not_all:
+        console.print(
+            f"Where only the oldest {tonight.counted_to:,} rows are counted there may be more. "
+            "Every row: flask retention plan --exact"
+        )
+
+
+def _counts(notification_type: str, service: ServiceOverdue) -> dict[str, int]:
+    letters = service.rows if notification_type == LETTER else 0
+    goes = (service.rows, letters, service.test_rows)
+    stays = (service.not_final, service.deferred, service.referred_to, service.on_hold)
+    return dict(zip((*GOES, *STAYS), (*goes, *stays), strict=True))
 
 
 def status(since: date) -> None:

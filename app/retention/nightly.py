@@ -159,10 +159,16 @@ def find_overdue(connection: Connection, settings: Settings, notification_type: 
     return [Overdue(service_id, before) for service_id, before in found]
 
 
-def count_without_service(connection: Connection, settings: Settings, notification_type: str, night: date) -> int:
+def count_without_service(
+    connection: Connection,
+    settings: Settings,
+    notification_type: str,
+    night: date,
+    at_most: int | None = COUNT_NO_FURTHER,
+) -> int:
     """Rows that have no service and are past the default retention. They are reported and never touched."""
     before = cutoff(night, settings.retention_default_days, settings)
-    return counting_dao.count_without_service(connection, notification_type, before, COUNT_NO_FURTHER)
+    return counting_dao.count_without_service(connection, notification_type, before, at_most)
 
 
 def open_chains(

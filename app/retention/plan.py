@@ -1,9 +1,16 @@
-"""What tonight would do, without doing it: everything here runs in READ ONLY transactions."""
+"""What tonight would do, without doing it: everything here runs in READ ONLY transactions, one for each type.
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
-from datetime import date
+A type at which the database gives up does not take the others' counts with it.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, datetime
 from typing import Any
+
+from psycopg2 import errors
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from app import clock
 from app.dao import holds_dao, overview_dao, services_dao
@@ -13,72 +20,119 @@ from app.retention.nightly import count_without_service, find_overdue
 from app.retention.readiness import check_database
 from app.retention.tools import tools
 
-SECONDS_FOR_COUNTING = 600.0
+COUNT_NO_FURTHER = 1_000_000
+"""Exact for nearly every service, and seconds for the others."""
+SECONDS_TO_COUNT = 60.0
+SECONDS_TO_COUNT_EXACTLY = 600.0
+"""What a statement may take. One counts a service's rows of a type; another finds all services with any."""
+
+GIVEN_UP = (errors.QueryCanceled, errors.LockNotAvailable, errors.SerializationFailure)
+"""The last is a replica's, which must go on with what the primary sends it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class TypePlan:
     """A type: its services with something overdue, and what is left alone and why.
 
     Of a service `rows` would move to history, `test_rows` would be deleted, and all others stay, counted by their
-    reason: `not_final`, `deferred`, `on_hold`.
+    reason: `not_final`, `deferred`, `referred_to`, `on_hold`. `stopped`: what the database said when it gave up; what
+    was not counted by then is missing.
     """
 
     notification_type: str
-    services: list[ServiceOverdue]
-    rows_without_service: int
+    services: list[ServiceOverdue] = field(default_factory=list)
+    rows_without_service: int = 0
+    more_without_service: bool = False
+    stopped: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A night as it would go now."""
+    """A night as it would go now; under a pause, as it would go without."""
 
     night: date
+    counted_to: int | None
+    """Of a service and type, and without service: no further than this, where `more` says that there may be more."""
     types: list[TypePlan]
     refused: list[services_dao.RefusedRetention]
-    holds: list[tuple[str, str]]
-    """Scope (a service's id, or `pipeline`) and reason."""
+    holds: list[tuple[str, str, str]]
+    """Scope (a service's id, or `pipeline`: all is paused), reason, and who placed it."""
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`: dates and ids as strings are left to the encoder."""
         return asdict(self)
 
 
-def plan(night: date | None = None) -> Plan:
+Watch = Callable[[TypePlan], None]
+"""Gets a type whenever a service more of it is counted."""
+
+
+def nobody(_planned: TypePlan) -> None:
+    """For those who do not look on."""
+
+
+def plan(night: date | None = None, *, exact: bool = False, watch: Watch = nobody) -> Plan:
     """Count what a night, tonight by default, would move, delete and leave per service and type. Writes nothing.
 
-    Raises DatabaseNotReady.
+    Of each the oldest COUNT_NO_FURTHER rows, unless it must be exact. Raises DatabaseNotReady.
     """
-    settings, types_of_night = tools().settings, tools().notification_types
-    now = clock.now()
-    night = night or clock.local_date(now, settings.zone)
+    now, types = clock.now(), tools().notification_types
+    night = night or clock.local_date(now, tools().settings.zone)
+    at_most = None if exact else COUNT_NO_FURTHER
     check_database()
-    with db.transaction(statement_seconds=SECONDS_FOR_COUNTING, read_only=True) as connection:
-        holds = [(scope, reason) for scope, reason, *_ in holds_dao.all_holds(connection)]
-        held = {scope for scope, _ in holds}
-        types = []
-        for notification_type in types_of_night:
-            overdue = find_overdue(connection, settings, notification_type, night)
-            services = overview_dao.overdue_of_services(
-                connection,
-                notification_type,
-                [(service.service_id, service.cutoff) for service in overdue],
-                settings.letter_statuses_kept,
-                now,
+    with db.transaction(read_only=True) as connection:
+        holds = [(scope, reason, placed_by) for scope, reason, placed_by, _ in holds_dao.all_holds(connection)]
+        refused = [one for one in services_dao.refused(connection) if one.notification_type in types]
+    planned = [TypePlan(notification_type) for notification_type in types]
+    for of_type in planned:
+        _count(of_type, _Question(night, now, at_most, {scope for scope, *_ in holds}, watch))
+    return Plan(night, at_most, planned, refused, holds)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of every type."""
+
+    night: date
+    now: datetime
+    at_most: int | None
+    held: Collection[str]
+    watch: Watch
+
+
+def _count(planned: TypePlan, asked: _Question) -> None:
+    """As far as the database lets it."""
+    seconds = SECONDS_TO_COUNT if asked.at_most else SECONDS_TO_COUNT_EXACTLY
+    try:
+        with db.transaction(statement_seconds=seconds, read_only=True) as connection:
+            _count_services(connection, planned, asked)
+            planned.rows_without_service = count_without_service(
+                connection, tools().settings, planned.notification_type, asked.night, asked.at_most
             )
-            without_service = count_without_service(connection, settings, notification_type, night)
-            planned = [_unless_held(service, held) for service in services]
-            types.append(TypePlan(notification_type, planned, without_service))
-        return Plan(
-            night=night,
-            types=types,
-            refused=[one for one in services_dao.refused(connection) if one.notification_type in types_of_night],
-            holds=holds,
-        )
+            planned.more_without_service = planned.rows_without_service == asked.at_most
+    except DBAPIError as error:
+        if not isinstance(error.orig, GIVEN_UP):
+            raise
+        planned.stopped = error.orig.diag.message_primary
+
+
+def _count_services(connection: Connection, planned: TypePlan, asked: _Question) -> None:
+    settings = tools().settings
+    overdue = find_overdue(connection, settings, planned.notification_type, asked.night)
+    for counted in overview_dao.overdue_of_services(
+        connection,
+        planned.notification_type,
+        [(service.service_id, service.cutoff) for service in overdue],
+        settings.letter_statuses_kept,
+        asked.now,
+        asked.at_most,
+    ):
+        planned.services.append(_unless_held(counted, asked.held))
+        asked.watch(planned)
 
 
 def _unless_held(service: ServiceOverdue, held: Collection[str]) -> ServiceOverdue:
-    """What of the service goes, or all that would go as on hold; a pause holds everything."""
-    if str(service.service_id) not in held and holds_dao.PIPELINE not in held:
+    """What of the service goes, or all that would go as on hold."""
+    if str(service.service_id) not in held:
         return service
     return replace(service, rows=0, test_rows=0, on_hold=service.rows + service.test_rows)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import pytest
 from click.testing import Result
@@ -11,6 +12,8 @@ from flask import Flask
 from sqlalchemy import event, text
 
 from app.celery import celery, nightly_tasks
+from app.dao import overview_dao
+from app.retention import plan as retention_plan
 from tests.factories import (
     chains,
     create_letter,
@@ -22,6 +25,7 @@ from tests.factories import (
     steps,
 )
 
+CANCEL_MYSELF = text("SELECT pg_cancel_backend(pg_backend_pid())")
 FUTURE = "2999-01-01T00:00:00Z"
 Command = Callable[..., Result]
 
@@ -116,15 +120,96 @@ def test_the_plan_as_a_table_has_the_same_numbers(connection, s3, flask):
     assert "3 stay: 2 not final, 1 deferred until their next attempt, 0 on hold." in said
 
 
-@pytest.mark.parametrize("command", ["hold", "pause"])
-def test_the_plan_counts_what_is_on_hold_as_staying(connection, s3, flask, command):
+def test_the_plan_counts_what_is_on_hold_as_staying(connection, s3, flask):
     everything, other = a_bit_of_everything(connection, s3), create_service(connection)
     create_notification(connection, other, "email")
-    flask(command, *([everything["service"]] if command == "hold" else []), "--reason", "an inquiry")
-    moves = 1 if command == "hold" else 0
+    flask("hold", everything["service"], "--reason", "an inquiry")
     said = flask("plan").stdout
-    assert f"{moves} rows to move, 0 of them letters; 0 test rows to delete." in said
-    assert f"{10 - moves} stay: 2 not final, 1 deferred until their next attempt, {7 - moves} on hold." in said
+    assert "1 rows to move, 0 of them letters; 0 test rows to delete." in said
+    assert "9 stay: 2 not final, 1 deferred until their next attempt, 6 on hold." in said
+
+
+def test_under_a_pause_the_plan_counts_what_would_go_without_it(connection, s3, flask):
+    a_bit_of_everything(connection, s3)
+    held = create_service(connection)
+    create_notification(connection, held, "email")
+    flask("hold", held, "--reason", "an inquiry")
+    before = flask("plan").stdout
+    flask("pause", "--reason", "first night")
+    paused, *said = flask("plan").stdout.splitlines()
+    assert paused.startswith("The pipeline is paused by ")
+    assert paused.endswith(" (first night): nothing moves until: flask retention resume")
+    assert said == before.splitlines()
+
+
+def four_and_two_and_without_service(connection) -> tuple[UUID, UUID]:
+    """Overdue text messages: four of a service, two of another, four of none."""
+    many, few = create_service(connection), create_service(connection)
+    for service in [many] * 4 + [few] * 2 + [None] * 4:
+        create_notification(connection, service, "sms")
+    return many, few
+
+
+@pytest.mark.parametrize(
+    ("options", "counted_to", "of_many", "without_service"),
+    [([], 3, (3, True), (3, True)), (["--exact"], None, (4, False), (4, False))],
+    ids=["capped", "exact"],
+)
+def test_the_plan_counts_the_oldest_rows_of_a_service_and_type_unless_it_must_be_exact(
+    connection, flask, monkeypatch, options, counted_to, of_many, without_service
+):
+    monkeypatch.setattr(retention_plan, "COUNT_NO_FURTHER", 3)
+    many, few = four_and_two_and_without_service(connection)
+    planned = json.loads(flask("plan", "--json", *options).stdout)
+    of_sms = next(of for of in planned["types"] if of["notification_type"] == "sms")
+    counts = {one["service_id"]: (one["rows"], one["more"]) for one in of_sms["services"]}
+    assert counts == {str(many): of_many, str(few): (2, False)}
+    assert (of_sms["rows_without_service"], of_sms["more_without_service"]) == without_service
+    assert planned["counted_to"] == counted_to
+
+
+def test_a_plan_that_did_not_count_everything_says_so(connection, flask, monkeypatch):
+    monkeypatch.setattr(retention_plan, "COUNT_NO_FURTHER", 3)
+    many, few = four_and_two_and_without_service(connection)
+    said = flask("plan").stdout
+    ends = {line.split()[0]: line.rstrip().split("  ")[-1].strip() for line in said.splitlines() if " sms " in line}
+    assert (ends[str(many)], ends[str(few)]) == ("the oldest 3", "all")
+    assert "At least 5 rows to move, 0 of them letters; 0 test rows to delete." in said
+    assert "Where only the oldest 3 rows are counted there may be more." in said
+    assert "At least 3 overdue sms rows have no service." in said
+    exactly = flask("plan", "--exact").stdout
+    assert ("counted" in exactly, "At least" in exactly) == (False, False)
+
+
+def test_what_was_counted_is_shown_when_the_database_gives_up_on_a_type(connection, flask, monkeypatch):
+    services = sorted(create_service(connection) for _ in range(2))
+    for service in services:
+        for notification_type in ("email", "sms", "letter"):
+            create_notification(connection, service, notification_type)
+    count = overview_dao.overdue_of_services
+
+    def gives_up(asked, notification_type, of, *more):
+        yield from count(asked, notification_type, of[:1] if notification_type == "sms" else of, *more)
+        if notification_type == "sms":
+            asked.execute(CANCEL_MYSELF)
+
+    monkeypatch.setattr(overview_dao, "overdue_of_services", gives_up)
+    told = flask("plan", "--json")
+    planned = {of["notification_type"]: of for of in json.loads(told.stdout)["types"]}
+    assert [[one["service_id"] for one in of["services"]] for of in planned.values()] == [
+        [str(one) for one in expected] for expected in (services, services[:1], services)
+    ]
+    assert [of["stopped"] for of in planned.values()] == [None, "canceling statement due to user request", None]
+    said = flask("plan")
+    assert "5 rows to move" in said.stdout
+    for lacking in (told, said, flask("run", "--dry-run")):
+        assert "Not everything is in the plan for sms (canceling statement" in sentence_of(lacking)
+    assert flask("run", "--dry-run", "--type", "email").exit_code == 0
+
+
+def test_a_statement_that_took_too_long_is_said_in_a_sentence(flask, monkeypatch):
+    monkeypatch.setattr(overview_dao, "RUNS", CANCEL_MYSELF)
+    assert "The database gave up on a statement: canceling statement" in sentence_of(flask("status"))
 
 
 def test_the_plan_names_what_is_left_alone_and_why(connection, flask):
@@ -140,14 +225,16 @@ def test_the_plan_names_what_is_left_alone_and_why(connection, flask):
 
 def test_the_plan_writes_nothing_in_transactions_that_could_not(app, connection, s3, flask):
     a_bit_of_everything(connection, s3)
-    before, modes = contents(connection), set()
+    before, modes = contents(connection), []
 
     @event.listens_for(app.extensions["db.engine"], "commit")
     def note(ending):
-        modes.add(ending.exec_driver_sql("SHOW transaction_read_only").scalar())
+        modes.append(ending.exec_driver_sql("SHOW transaction_read_only").scalar())
 
     assert flask("plan").exit_code == 0
-    assert modes == {"on"}
+    of_tables, of_holds, *of_types = modes
+    assert {of_tables, of_holds, *of_types} == {"on"}
+    assert len(of_types) == 3, "none is held open while the next is counted"
     assert contents(connection) == before
 
 

@@ -1,7 +1,7 @@
 """The choice on the databases that platforms have: through an index of theirs, in order, at a million rows.
 
 Seen to fail: the probe for what is left under EXISTS, the discovery without the settings that make plans follow an
-index.
+index, a plan without them and one that counts everything.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from app.dao import notifications_dao, overdue_dao, services_dao
+from app.dao import notifications_dao, overdue_dao, overview_dao, services_dao
 from app.dao.notifications_dao import REAL, Scope
 from app.models.types import EMAIL, LETTER, SMS
 from app.presets import NOT_FINAL
@@ -165,6 +165,24 @@ def test_the_overdue_are_counted_up_to_the_cap(known):
     assert {one.service_id: one.rows for one in found}[known.largest] == cap + 1
     assert plan.indexes == {THE_INDEX[known.name]}
     assert plan.buffers <= 8 * SERVICES * cap / known.share
+
+
+def test_a_plan_counts_the_oldest_of_each_service_and_no_more(known):
+    cap = 100
+    found: list[overview_dao.ServiceOverdue] = []
+    plans = explained(
+        known.engine,
+        lambda connection: found.extend(
+            overview_dao.overdue_of_services(
+                connection, known.rare, [(known.largest, CUTOFF), (known.smallest, CUTOFF)], NOT_FINAL, NEWEST, cap
+            )
+        ),
+    )
+    largest, smallest = found
+    assert (largest.more, largest.rows + largest.test_rows + largest.not_final) == (True, cap)
+    assert (smallest.more, smallest.rows) == (False, OF_THE_SMALLEST)
+    for plan in plans:
+        assert_reads_in_order(known, plan, cap if known.name == "a" else cap / known.share)
 
 
 @pytest.mark.parametrize("is_indexed", [True, False], ids=["with an index", "without"])

@@ -1,0 +1,128 @@
+"""A step that is undone: what history would have of a batch, and what would be in the way, before anything moves.
+
+By the statements and under the privileges of a real step, but for S3: no file is looked for, and none is deleted. The
+batch's rows are locked as long as it lasts, within a step's time-outs.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from app import clock
+from app.dao import notifications_dao, rehearsal_dao
+from app.dao.notifications_dao import REAL, Batch, CountsDiffer, Scope
+from app.db import db
+from app.retention.arguments import checked_types
+from app.retention.cutoffs import effective_cutoff
+from app.retention.nightly import find_overdue
+from app.retention.readiness import check_database
+from app.retention.steps import LONG_STATEMENTS_PER_STEP
+from app.retention.tools import tools
+
+AS_A_COMMIT_WOULD = "SET CONSTRAINTS ALL IMMEDIATE"
+"""Check what is only checked at the end of a transaction."""
+NAMED_BY_ERRORS = ("table_name", "column_name", "datatype_name", "constraint_name")
+"""What PostgreSQL names beside its message."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A batch of one service and type. `refused`: what stood in the way, in words that hold no row's values."""
+
+    notification_type: str
+    service_id: UUID
+    rows: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    """The least and largest created_at (aware)."""
+    seconds: float = 0.0
+    differences: Mapping[str, int] = field(default_factory=dict)
+    """Columns of history that came to have another value, and of how many rows."""
+    refused: str | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether history would have the rows as they are."""
+        return not self.differences and self.refused is None
+
+
+def rehearse(service_id: UUID | None = None, types: Sequence[str] = ()) -> Iterator[Rehearsal]:
+    """Move a batch of each type (all by default) to history, compare the two, and undo it.
+
+    Of this service, or for each type of the first that has anything past its retention; where none has, nothing comes.
+    Real notifications only. Raises BadArgument, UnknownService, RetentionRefused and DatabaseNotReady.
+    """
+    known = tools().notification_types
+    wanted = checked_types(types, known) or known
+    check_database()
+    for notification_type in wanted:
+        chosen = service_id or _first_with_something(notification_type)
+        if chosen is not None:
+            yield _rehearsed(notification_type, chosen)
+
+
+def _first_with_something(notification_type: str) -> UUID | None:
+    settings = tools().settings
+    night = clock.local_date(clock.now(), settings.zone)
+    with db.transaction(read_only=True) as connection:
+        overdue = find_overdue(connection, settings, notification_type, night)
+    return overdue[0].service_id if overdue else None
+
+
+def _rehearsed(notification_type: str, service_id: UUID) -> Rehearsal:
+    settings = tools().settings
+    found = Rehearsal(notification_type, service_id)
+    started = time.monotonic()
+    try:
+        with db.transaction(
+            statement_seconds=settings.step_budget_seconds / LONG_STATEMENTS_PER_STEP,
+            lock_seconds=settings.lock_timeout_seconds,
+        ) as connection:
+            batch = _taken(connection, _scope(connection, notification_type, service_id))
+            found = replace(found, rows=batch.rows, first=batch.first, last=batch.last)
+            notifications_dao.copy_batch_into_history(connection, batch)
+            found = replace(found, differences=rehearsal_dao.differences(connection, batch))
+            notifications_dao.delete_batch(connection, batch)
+            connection.exec_driver_sql(AS_A_COMMIT_WOULD)
+            connection.rollback()
+    except CountsDiffer as error:
+        found = replace(found, refused=str(error))
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) is None:  # the server is away
+            raise
+        found = replace(found, refused=_refusal(error))
+    return replace(found, seconds=time.monotonic() - started)
+
+
+def _scope(connection: Connection, notification_type: str, service_id: UUID) -> Scope:
+    settings, now = tools().settings, clock.now()
+    cutoff = effective_cutoff(
+        connection, settings, service_id=service_id, notification_type=notification_type, argument=now, now=now
+    )
+    return Scope(service_id, notification_type, REAL, cutoff, now=now, statuses_kept=settings.letter_statuses_kept)
+
+
+def _taken(connection: Connection, scope: Scope) -> Batch:
+    """As many as a step takes."""
+    limit = tools().settings.rows_per_step(scope.notification_type)
+    if not scope.is_letter:
+        return notifications_dao.take_messages(connection, scope, limit)
+    letters = notifications_dao.choose_letters(connection, scope, limit)
+    batch = notifications_dao.take_these(connection, [letter.id for letter in letters])
+    return replace(batch, first=letters[0].created_at, last=letters[-1].created_at) if letters else batch
+
+
+def _refusal(error: DBAPIError) -> str:
+    """Without PostgreSQL's own message, which may quote a row."""
+    said: Any = getattr(error.orig, "diag", None)
+    named = [
+        f"{name.removesuffix('_name')} {value}" for name in NAMED_BY_ERRORS if (value := getattr(said, name, None))
+    ]
+    kind = type(error.orig).__name__
+    return f"{kind} ({', '.join([*named, f'SQLSTATE {error.orig.pgcode}'])})"  # type: ignore[union-attr]
