@@ -173,9 +173,9 @@ def test_an_action_is_done_with_the_keyboard_alone(log_in, connection):
     page.keyboard.press("Enter")
     expect(page.get_by_role("region", name="Stopped by hand")).to_contain_text("an incident")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
+    expect(page.locator("#main")).to_be_focused()
     assert connection.execute(text("SELECT placed_by FROM retention.holds")).scalar() == OPERATOR
 
 

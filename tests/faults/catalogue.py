@@ -91,9 +91,11 @@ ON_ANOTHER_PLATFORM = (
 )
 """Of the short form, what the suite does on platform D: README.md says why there, and why these."""
 
-IN_THE_SUITE = (COMPACT[0], COMPACT[7], COMPACT[-1])
+IN_THE_SUITE = (COMPACT[0], COMPACT[-1])
 """Of these, the suite does so many on each broker but Valkey: on SQS a run takes a minute, since a lost message is back
-after its visibility time-out only. All of them: `make faults-short BROKER=…`."""
+after its visibility time-out only. What SIGTERM does there is in tests/acceptance/test_brokers.py. All of them: `make
+faults-short BROKER=…`.
+"""
 
 
 def faults_of(seed: int) -> tuple[str, ...]:
