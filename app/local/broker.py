@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.local.processes import HOST, Child, StartError, free_port
+from app.local.signals import endings_wait
 
 # The append-only file keeps what was queued through a restart, a kill included. `everysec`, the default, would put a
 # write off while the disk is busy with the last one, and a kill then takes messages that were already confirmed.
@@ -59,13 +60,14 @@ class EmbeddedBroker:
         configuration.write_text(
             CONFIGURATION.format(host=HOST, port=self.port, password=self._password, directory=self.directory)
         )
-        self._server = Child(
-            "valkey-server",
-            [_server_binary(), configuration],
-            log=self.log,
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-            cwd=self.directory,
-        )
+        with endings_wait():
+            self._server = Child(
+                "valkey-server",
+                [_server_binary(), configuration],
+                log=self.log,
+                env={"PATH": os.defpath, "LC_ALL": "C"},
+                cwd=self.directory,
+            )
 
     def wait_ready(self, timeout_seconds: float = 30) -> None:
         self.process.wait_until(self._pings, timeout_seconds)

@@ -19,6 +19,7 @@ import psycopg2
 from psycopg2 import extensions, sql
 
 from app.local.processes import HOST, Account, Child, StartError, free_port
+from app.local.signals import endings_wait
 
 Mode = Literal["fast", "immediate"]
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -104,7 +105,8 @@ class EmbeddedPostgres:
         argv += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         for name, value in self._settings.items():
             argv += ["-c", f"{name}={value}"]  # initdb writes them to postgresql.conf
-        self._initdb = self._child("initdb", argv if self._durable else [*argv, "--no-sync"])
+        with endings_wait():
+            self._initdb = self._child("initdb", argv if self._durable else [*argv, "--no-sync"])
 
     def launch(self) -> None:
         """Start the server on the data directory; the first time, after `initialise` has finished it."""
@@ -114,7 +116,8 @@ class EmbeddedPostgres:
                 raise StartError(f"initdb ended with status {status}. Its log:\n{self._initdb.log_tail()}")
             (self.directory / "password").unlink()
             self._initdb = None
-        self._server = self._child("postgres", [self._install / "bin" / "postgres", "-D", self._data])
+        with endings_wait():
+            self._server = self._child("postgres", [self._install / "bin" / "postgres", "-D", self._data])
 
     def wait_ready(self, timeout_seconds: float = 60) -> None:
         self.process.wait_until(self._accepts, timeout_seconds)

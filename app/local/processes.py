@@ -65,7 +65,8 @@ class Child:
 
     A session of its own, so that Ctrl-C in the terminal reaches the owner alone, who decides who ends first.
     On Linux the kernel sends `death_signal` when the *thread* that made the child ends: make children in a
-    thread that lives as long as they should, best the main thread, never in a pool.
+    thread that lives as long as they should, best the main thread, never in a pool. Make one within `endings_wait`,
+    together with noting whose it is: one that is interrupted in between is a child that nobody stops.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from botocore.config import Config
 
 from app.local.environment import isolated_environment
 from app.local.processes import HOST, Child, StartError, answers, free_port
+from app.local.signals import endings_wait
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -86,16 +87,17 @@ class EmbeddedS3:
 
     def launch(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._server = Child(
-            "moto",
-            # -P, and a folder of its own: no file where we were called from can pass for a library's module.
-            [sys.executable, "-P", *self._server_code, "-H", HOST, "-p", str(self.port)],
-            log=self.log,
-            # Dummy credentials here too: what moto itself asks of boto can't find any others.
-            env=isolated_environment() | self.environment | {"PYTHONWARNINGS": "ignore"},
-            cwd=self.directory,
-            death_signal=signal.SIGKILL,
-        )
+        with endings_wait():
+            self._server = Child(
+                "moto",
+                # -P, and a folder of its own: no file where we were called from can pass for a library's module.
+                [sys.executable, "-P", *self._server_code, "-H", HOST, "-p", str(self.port)],
+                log=self.log,
+                # Dummy credentials here too: what moto itself asks of boto can't find any others.
+                env=isolated_environment() | self.environment | {"PYTHONWARNINGS": "ignore"},
+                cwd=self.directory,
+                death_signal=signal.SIGKILL,
+            )
 
     def wait_ready(self, timeout_seconds: float = 30) -> None:
         self.process.wait_until(lambda: answers(self.port), timeout_seconds)

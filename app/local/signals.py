@@ -66,7 +66,7 @@ def endings_interrupt() -> Iterator[None]:
 
 @contextmanager
 def endings_wait() -> Iterator[None]:
-    """Hold an impatient second Ctrl-C back until the block is through, then deliver it."""
+    """Hold them back until the block is through, then deliver the first: for what must not be half done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

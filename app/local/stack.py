@@ -101,15 +101,15 @@ class Stack:
         """
         if name in self.processes and self.processes[name].running:
             raise StartError(f"{name} is running already")
-        child = Child(
-            name,
-            argv,
-            log=self.directory / f"{name}.log",
-            env=self.isolated_environment() | {"TMPDIR": str(self.directory)} | dict(env or {}),
-            cwd=cwd,
-        )
-        self.processes[name] = child
-        return child
+        with endings_wait():
+            self.processes[name] = Child(
+                name,
+                argv,
+                log=self.directory / f"{name}.log",
+                env=self.isolated_environment() | {"TMPDIR": str(self.directory)} | dict(env or {}),
+                cwd=cwd,
+            )
+        return self.processes[name]
 
     def stop_processes(self, grace_seconds: float = 20) -> None:
         """All that `start_process` started, at once; what needs longer than the grace is killed."""
@@ -125,8 +125,9 @@ class Stack:
 
     def _start(self) -> None:
         """Side by side, without threads: a child is bound to the thread that made it."""
-        own = StackDirectory(self._root)
-        self._ends.callback(own.remove)
+        with endings_wait():
+            own = StackDirectory(self._root)
+            self._ends.callback(own.remove)
         self.directory = own.path
         self.postgres = EmbeddedPostgres(own.path / "postgres", durable=self._durable, settings=self._postgres_settings)
         self.broker = EmbeddedBroker(own.path / "broker")

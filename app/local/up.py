@@ -122,7 +122,8 @@ def _on_given_servers() -> None:
 
         def start(name: str, argv: Sequence[str | Path]) -> Child:
             log = directory / f"{name}.log"
-            children.append(Child(name, argv, log=log, env=os.environ, cwd=product.ROOT))
+            with endings_wait():
+                children.append(Child(name, argv, log=log, env=os.environ, cwd=product.ROOT))
             return children[-1]
 
         _serve(start, directory, lambda: None, "as OPS_USERS or OPS_PROXY_HEADER say")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import boto3
 import psycopg2
@@ -243,6 +244,28 @@ def test_an_owner_interrupted_while_it_starts_leaves_no_directory(
     process.send_signal(signal.SIGINT)
     assert process.wait(30) != 0
     assert set(root.iterdir()) <= before
+
+
+@pytest.mark.parametrize("count", range(1, 5))  # initdb, the broker, S3, PostgreSQL
+def test_an_interruption_right_after_a_fork_leaves_no_process_and_no_directory(
+    root: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+            if len(started) == count:
+                signal.raise_signal(signal.SIGINT)
+
+    before = set(root.iterdir())
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Stack(root=root).__enter__()
+    assert len(started) == count
+    assert all(process.poll() is not None for process in started)
+    assert set(root.iterdir()) == before
 
 
 def test_an_error_in_the_block_leaves_no_process_and_no_directory(
