@@ -94,8 +94,11 @@ class Run:
 
     @property
     def seconds_most(self) -> float:
-        """Within which the run must have come to rest: each fault takes its time, at the broker's pace."""
-        return (30 + 30 * max(1, len(self.names))) * self.lab.broker.pace
+        """Within which the run must have come to rest: each fault takes its time, at the broker's pace; longer where
+        steps may take longer.
+        """
+        longer = 2 if self.lab.policy.folder_may_be_unknown else 1
+        return (30 + 30 * max(1, len(self.names))) * self.lab.broker.pace * longer
 
     @property
     def data(self) -> Data:

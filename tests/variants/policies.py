@@ -109,9 +109,14 @@ class Policy:
             "technical-failure": [dated, (SCAN, f"ERROR/{name}")],
         }.get(row["notification_status"], [dated])
 
+    @property
+    def folder_may_be_unknown(self) -> bool:
+        """Whether a letter may lack the date by which its folder goes."""
+        return self.day_of_folder is day_of_sending
+
     def is_unsent(self, row: Row) -> bool:
-        """Whether it is a letter that lacks the date by which its folder goes."""
-        return row["notification_type"] == LETTER and self.day_of_folder is day_of_sending and row["sent_at"] is None
+        """Whether it is a letter that lacks that date."""
+        return row["notification_type"] == LETTER and self.folder_may_be_unknown and row["sent_at"] is None
 
     def is_anywhere(self, row: Row) -> bool:
         """Whether a letter's files could be in more folders than anybody looks through."""
