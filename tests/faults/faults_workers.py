@@ -128,7 +128,7 @@ def unexpected(run: Run) -> None:
 def held_up(run: Run) -> None:
     run.inexact_files()  # the idle time-out may end its transaction
     points = [point for point in ("after the lease", "after the choice", "after the files") if point in run.step_points]
-    run.arm(run.random.choice(points), f"{SLEEP} 5.5", 1)
+    run.arm(run.random.choice(points), f"{SLEEP} {run.lab.visibility_seconds + 1.5}", 1)
 
 
 @fault("a worker that outlives its lease")

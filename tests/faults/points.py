@@ -18,7 +18,6 @@ from celery import signals
 
 from app import clock
 from app.celery import celery, nightly_tasks
-from tests.faults.broker import VISIBILITY_TIMEOUT_SECONDS
 from tests.faults.control import KILL_CHILD, KILL_WORKER, RAISE, Control
 from tests.faults.points_named import AFTER, BEFORE, COMMITTED, ENQUEUED, FUNCTIONS, HALF_WAY
 
@@ -108,7 +107,7 @@ def install() -> None:
     real_now = clock.now
     clock.now = lambda: real_now() + CONTROL.shift()
     if "visibility_timeout" in celery.conf.broker_transport_options:  # RabbitMQ has none
-        celery.conf.broker_transport_options["visibility_timeout"] = VISIBILITY_TIMEOUT_SECONDS
+        celery.conf.broker_transport_options["visibility_timeout"] = float(os.environ["FAULTS_VISIBILITY_SECONDS"])
 
 
 @signals.worker_ready.connect

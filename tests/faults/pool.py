@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from app.local.product import ROOT
 from app.local.stack import Stack
@@ -13,6 +14,7 @@ from tests.faults.control import Control
 SIZE = (2, 1, 1)
 """Processes of each worker of a full pool."""
 SECONDS_TO_START = 60
+UNDONE = (b'"event": "lease-lost"', b'"event": "step-failed"')
 
 
 class Pool:
@@ -26,6 +28,7 @@ class Pool:
         self.deaths = 0
         self._killed: set[str] = set()
         self.extra: Mapping[str, str] = {}
+        self._read_to: dict[Path, int] = {}
 
     def use(self, extra: Mapping[str, str]) -> None:
         """Have the pool run with these variables as well; restarts it when they change."""
@@ -88,6 +91,17 @@ class Pool:
         for name in list(self.workers):
             self.kill(name)
             self._forget(name)
+
+    def steps_undone(self) -> int:
+        """How many steps were undone since this was last asked, as the workers' logs say."""
+        count = 0
+        for path in self._stack.directory.glob("worker-*.log"):
+            with path.open("rb") as log:
+                log.seek(self._read_to.get(path, 0))
+                lines = log.read()
+                self._read_to[path] = log.tell()
+            count += sum(lines.count(event) for event in UNDONE)
+        return count
 
     def tail(self, lines: int = 30) -> str:
         """The end of every worker's log."""

@@ -94,11 +94,8 @@ class Run:
 
     @property
     def seconds_most(self) -> float:
-        """Within which the run must have come to rest: each fault takes its time, at the broker's pace; longer where
-        steps may take longer.
-        """
-        longer = 2 if self.lab.policy.folder_may_be_unknown else 1
-        return (30 + 30 * max(1, len(self.names))) * self.lab.broker.pace * longer
+        """Within which the run must have come to rest: each fault takes its time, at the pace of broker and steps."""
+        return (30 + 30 * max(1, len(self.names))) * self.lab.broker.pace * self.lab.pace
 
     @property
     def data(self) -> Data:
