@@ -12,6 +12,9 @@ from app.dao.adoption_sql import quoted
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, STRINGS, Catalogue, Type
 
 NUMBERS = frozenset({"int2", "int4", "int8", "numeric", "float4", "float8"})
+WRITTEN = (*STRINGS, "json")
+"""Types that keep a value as somebody wrote it."""
+Casts = Mapping[tuple[tuple[str, str], tuple[str, str]], bool]
 
 
 class How(Enum):
@@ -31,6 +34,8 @@ class Copy:
     how: How
     from_type: Type
     to_type: Type
+    comes_back: bool = False
+    """Whether a value of history's type can be cast to that of notifications."""
 
     @property
     def expression(self) -> str:
@@ -42,12 +47,27 @@ class Copy:
 
     @property
     def differs(self) -> str:
-        """Whether row h of history came to have another value than row n of notifications. By their text, since not
-        every type can be compared; numbers as numbers, since 1.5 is 1.50.
+        """Whether row h of history came to have another value than row n of notifications.
+
+        As the type that the value had: what a cast lost does not come back. A text, as what it was read as. By their
+        text, since not every type can be compared; numbers as numbers, since 1.5 is 1.50.
         """
-        name = quoted(self.column)
-        form = "numeric" if {self.from_type.name, self.to_type.name} <= NUMBERS else "text"
+        name, common = quoted(self.column), self._compared_as
+        form = quoted(common.schema, common.name) if common else "text"
+        if common and common.name not in NUMBERS:
+            form += "::text"
         return f"n.{name}::{form} IS DISTINCT FROM h.{name}::{form}"
+
+    @property
+    def _compared_as(self) -> Type | None:
+        """None: by their text alone."""
+        if self.from_type.base == self.to_type.base:
+            return self.from_type
+        if self.to_type.name in STRINGS:
+            return None
+        if self.from_type.name in WRITTEN:
+            return self.to_type
+        return self.from_type if self.comes_back else None
 
 
 def copies(catalogue: Catalogue) -> list[Copy]:
@@ -56,13 +76,17 @@ def copies(catalogue: Catalogue) -> list[Copy]:
     if live is None or history is None:
         return []
     return [
-        Copy(name, how(live.columns[name].type, column.type, catalogue.casts), live.columns[name].type, column.type)
+        _copy(name, live.columns[name].type, column.type, catalogue.casts)
         for name, column in history.columns.items()
         if name in live.columns and not column.generated
     ]
 
 
-def how(source: Type, target: Type, casts: Mapping[tuple[tuple[str, str], tuple[str, str]], bool]) -> How:
+def _copy(column: str, source: Type, target: Type, casts: Casts) -> Copy:
+    return Copy(column, how(source, target, casts), source, target, comes_back=(target.base, source.base) in casts)
+
+
+def how(source: Type, target: Type, casts: Casts) -> How:
     """How a value of `source` gets into a column of `target`."""
     if source.base == target.base or target.name in STRINGS:
         return How.AS_IT_IS

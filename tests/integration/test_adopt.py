@@ -625,7 +625,20 @@ def test_what_a_cast_does_is_said_as_postgresql_does_it(changed, source, target,
     kept = changed.exec_driver_sql(f"SELECT moved.tried::{source} = live.tried FROM moved, live").scalar_one()
     assert kept == (becomes == "kept")
     assert (harms == []) == kept
+    assert changed.exec_driver_sql(f"SELECT {copy.differs} FROM live AS n, moved AS h").scalar_one() != kept
     assert kept or any(harm.endswith(casts.SILENTLY) or harm == casts.NOT_KNOWN for harm in harms)
+
+
+@pytest.mark.parametrize(("moved", "differs"), [('{"a": 1}', False), ('{"a": 2}', True)])
+def test_a_document_is_compared_by_what_it_says_not_by_its_spaces(changed, moved, differs):
+    changed.exec_driver_sql(
+        "ALTER TABLE notifications ADD COLUMN tried json; ALTER TABLE notification_history ADD COLUMN tried jsonb; "
+        "CREATE TEMP TABLE live (tried json); CREATE TEMP TABLE moved (tried jsonb)"
+    )
+    (copy,) = [one for one in copies(catalogue_dao.read(changed)) if one.column == "tried"]
+    changed.exec_driver_sql("INSERT INTO live VALUES (%s)", ('{"a":1}',))
+    changed.exec_driver_sql("INSERT INTO moved VALUES (%s)", (moved,))
+    assert changed.exec_driver_sql(f"SELECT {copy.differs} FROM live AS n, moved AS h").scalar_one() == differs
 
 
 def test_an_unknown_schema_is_refused_in_words_and_nothing_is_changed(of_d, environment):
