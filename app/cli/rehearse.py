@@ -8,39 +8,42 @@ import click
 from app.adopt.findings import amount
 from app.errors import BadArgument
 from app.models.types import NOTIFICATION_TYPES
-from app.retention.cutoffs import RetentionRefused
 from app.retention.rehearsal import Rehearsal, rehearse
 
 
 @click.command("rehearse")
 @click.option(
-    "--service", type=click.UUID, help="Of this service, by its id; else of the first with something overdue."
+    "--service", type=click.UUID, help="Of this service, by its id; else of the first with something that can go."
 )
 @click.option("--type", "types", type=click.Choice(NOTIFICATION_TYPES), multiple=True, help="Only this type.")
 def rehearse_command(service: UUID | None, types: Sequence[str]) -> None:
     """Move a batch to history as a step would, compare it column by column, and undo it. Nothing stays changed, and no
-    file is touched. Exits with 1 when something is in the way.
+    file is touched. Exits with 1 when something is in the way, and when there is nothing that could be rehearsed though
+    something is past its retention.
     """
     rehearsed = []
     try:
         for one in rehearse(service, types):
             _show(one)
             rehearsed.append(one)
-    except (BadArgument, RetentionRefused) as error:
+    except BadArgument as error:
         raise click.ClickException(str(error)) from None
-    if not any(one.rows for one in rehearsed) and all(one.is_well for one in rehearsed):
-        click.echo("Nothing is past its retention, so that nothing could be rehearsed.")
     if not all(one.is_well for one in rehearsed):
         raise SystemExit(1)
+    if not rehearsed:
+        click.echo("Nothing is past its retention, so that nothing could be rehearsed.")
+    elif not any(one.rows for one in rehearsed):
+        raise click.ClickException("Nothing was rehearsed. What stays, and why, is in flask retention plan.")
 
 
 def _show(one: Rehearsal) -> None:
     what = f"{one.notification_type} of service {one.service_id}"
     if one.refused:
-        click.echo(f"{what}: {amount(one.rows, 'row')} could not be moved: {one.refused}.")
+        batch = amount(one.rows, "row") if one.rows else "a batch"
+        click.echo(f"{what}: {batch} could not be {'moved' if one.rows else 'taken'}: {one.refused}.")
         return
     if not one.rows:
-        click.echo(f"{what}: nothing would go.")
+        click.echo(f"{what}: nothing can go now.")
         return
     click.echo(
         f"{what}: {amount(one.rows, 'row')} from {one.first:%Y-%m-%d} to {one.last:%Y-%m-%d} moved and deleted in "

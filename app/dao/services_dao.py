@@ -69,7 +69,10 @@ def is_service(connection: Connection, service_id: UUID) -> bool:
 def days_of_retention(
     connection: Connection, service_id: UUID, notification_type: str, default_days: int
 ) -> int | None:
-    """The service's own retention of the type, in days, or the default; None if there is no such service."""
+    """The service's own retention of the type, in days, or the default; None if there is no such service.
+
+    Raises MultipleResultsFound where it has two, which no key of the platform's forbids.
+    """
     platform = platform_dao.known(connection)
     values = {"service_id": service_id, "retention_type": platform.a_type_of_retention(notification_type)}
     row = connection.execute(platform.clause(DAYS), values).one_or_none()

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from uuid import UUID
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import MultipleResultsFound
 
 from app import clock
 from app.config import Settings
@@ -18,7 +19,7 @@ BEFORE_ANY_ROW = date(1970, 1, 1)
 
 
 class RetentionRefused(ValueError):
-    """The service's retention is zero or negative. Nothing of it is deleted until that is mended."""
+    """The service's retention is zero or negative, or there are two. Nothing is deleted until that is mended."""
 
 
 class UnknownService(BadArgument):
@@ -97,7 +98,14 @@ def effective_cutoff(
     So a task that runs a day late keeps its night's cut-off, and a retention that was lengthened in the meantime
     is honoured. Raises UnknownService and RetentionRefused.
     """
-    days = services_dao.days_of_retention(connection, service_id, notification_type, settings.retention_default_days)
+    try:
+        days = services_dao.days_of_retention(
+            connection, service_id, notification_type, settings.retention_default_days
+        )
+    except MultipleResultsFound:
+        raise RetentionRefused(
+            f"there are two retentions of service {service_id} for {notification_type}; delete all but the right one"
+        ) from None
     if days is None:
         raise _unknown(service_id)
     return min(argument, cutoff(date_to_count_from(now, settings), days, settings))

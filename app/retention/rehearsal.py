@@ -19,7 +19,7 @@ from app.dao import notifications_dao, rehearsal_dao
 from app.dao.notifications_dao import REAL, Batch, CountsDiffer, Scope
 from app.db import db
 from app.retention.arguments import checked_types
-from app.retention.cutoffs import effective_cutoff
+from app.retention.cutoffs import RetentionRefused, effective_cutoff
 from app.retention.nightly import find_overdue
 from app.retention.readiness import check_database
 from app.retention.steps import LONG_STATEMENTS_PER_STEP
@@ -29,11 +29,19 @@ AS_A_COMMIT_WOULD = "SET CONSTRAINTS ALL IMMEDIATE"
 """Check what is only checked at the end of a transaction."""
 NAMED_BY_ERRORS = ("table_name", "column_name", "datatype_name", "constraint_name")
 """What PostgreSQL names beside its message."""
+OF_NAMES, OF_VALUES = "42", "22"
+"""Classes of SQLSTATEs: of what is missing, ambiguous or not allowed; and of values that a type does not take."""
+WITHOUT_VALUES = ("22001", "22003")
+"""Of the latter, those whose messages name the type alone: too long, too large."""
+FUNCTION = "PL/pgSQL function"
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A batch of one service and type. `refused`: what stood in the way, in words that hold no row's values."""
+    """A batch of one service and type; without rows: none that is past its retention can go.
+
+    `refused`: what stood in the way, in words that hold no row's values.
+    """
 
     notification_type: str
     service_id: UUID
@@ -55,23 +63,28 @@ class Rehearsal:
 def rehearse(service_id: UUID | None = None, types: Sequence[str] = ()) -> Iterator[Rehearsal]:
     """Move a batch of each type (all by default) to history, compare the two, and undo it.
 
-    Of this service, or for each type of the first that has anything past its retention; where none has, nothing comes.
-    Real notifications only. Raises BadArgument, UnknownService, RetentionRefused and DatabaseNotReady.
+    Of this service, or for each type of the first with anything that can go; where nothing is past its retention,
+    nothing comes. Real notifications only. Raises BadArgument, UnknownService and DatabaseNotReady.
     """
     known = tools().notification_types
     wanted = checked_types(types, known) or known
     check_database()
     for notification_type in wanted:
-        chosen = service_id or _first_with_something(notification_type)
+        chosen = service_id or _first_with_a_batch(notification_type)
         if chosen is not None:
             yield _rehearsed(notification_type, chosen)
 
 
-def _first_with_something(notification_type: str) -> UUID | None:
-    settings = tools().settings
-    night = clock.local_date(clock.now(), settings.zone)
+def _first_with_a_batch(notification_type: str) -> UUID | None:
+    """The first service with a row that can go; if none has, the first with any past its retention."""
+    settings, now = tools().settings, clock.now()
     with db.transaction(read_only=True) as connection:
-        overdue = find_overdue(connection, settings, notification_type, night)
+        overdue = find_overdue(connection, settings, notification_type, clock.local_date(now, settings.zone))
+        for service in overdue:
+            if notifications_dao.is_any_left(
+                connection, _scope(notification_type, service.service_id, service.cutoff, now)
+            ):
+                return service.service_id
     return overdue[0].service_id if overdue else None
 
 
@@ -84,14 +97,14 @@ def _rehearsed(notification_type: str, service_id: UUID) -> Rehearsal:
             statement_seconds=settings.step_budget_seconds / LONG_STATEMENTS_PER_STEP,
             lock_seconds=settings.lock_timeout_seconds,
         ) as connection:
-            batch = _taken(connection, _scope(connection, notification_type, service_id))
+            batch = _taken(connection, _scope_now(connection, notification_type, service_id))
             found = replace(found, rows=batch.rows, first=batch.first, last=batch.last)
             notifications_dao.copy_batch_into_history(connection, batch)
             found = replace(found, differences=rehearsal_dao.differences(connection, batch))
             notifications_dao.delete_batch(connection, batch)
             connection.exec_driver_sql(AS_A_COMMIT_WOULD)
             connection.rollback()
-    except CountsDiffer as error:
+    except (CountsDiffer, RetentionRefused) as error:
         found = replace(found, refused=str(error))
     except DBAPIError as error:
         if getattr(error.orig, "pgcode", None) is None:  # the server is away
@@ -100,18 +113,24 @@ def _rehearsed(notification_type: str, service_id: UUID) -> Rehearsal:
     return replace(found, seconds=time.monotonic() - started)
 
 
-def _scope(connection: Connection, notification_type: str, service_id: UUID) -> Scope:
-    settings, now = tools().settings, clock.now()
+def _scope_now(connection: Connection, notification_type: str, service_id: UUID) -> Scope:
+    now = clock.now()
     cutoff = effective_cutoff(
-        connection, settings, service_id=service_id, notification_type=notification_type, argument=now, now=now
+        connection, tools().settings, service_id=service_id, notification_type=notification_type, argument=now, now=now
     )
-    return Scope(service_id, notification_type, REAL, cutoff, now=now, statuses_kept=settings.letter_statuses_kept)
+    return _scope(notification_type, service_id, cutoff, now)
+
+
+def _scope(notification_type: str, service_id: UUID, cutoff: datetime, now: datetime) -> Scope:
+    statuses_kept = tools().settings.letter_statuses_kept
+    return Scope(service_id, notification_type, REAL, cutoff, now=now, statuses_kept=statuses_kept)
 
 
 def _taken(connection: Connection, scope: Scope) -> Batch:
     """As many as a step takes."""
-    limit = tools().settings.rows_per_step(scope.notification_type)
-    if not scope.is_letter:
+    settings = tools().settings
+    limit = settings.rows_per_step(scope.notification_type)
+    if not (scope.is_letter and settings.letters_have_files):
         return notifications_dao.take_messages(connection, scope, limit)
     letters = notifications_dao.choose_letters(connection, scope, limit)
     batch = notifications_dao.take_these(connection, [letter.id for letter in letters])
@@ -119,10 +138,14 @@ def _taken(connection: Connection, scope: Scope) -> Batch:
 
 
 def _refusal(error: DBAPIError) -> str:
-    """Without PostgreSQL's own message, which may quote a row."""
-    said: Any = getattr(error.orig, "diag", None)
+    """PostgreSQL's own message only where it can't quote a row."""
+    original: Any = error.orig
+    said, code = original.diag, str(original.pgcode)
     named = [
         f"{name.removesuffix('_name')} {value}" for name in NAMED_BY_ERRORS if (value := getattr(said, name, None))
     ]
-    kind = type(error.orig).__name__
-    return f"{kind} ({', '.join([*named, f'SQLSTATE {error.orig.pgcode}'])})"  # type: ignore[union-attr]
+    if code.startswith(OF_NAMES) or code in WITHOUT_VALUES:
+        named.append(said.message_primary)
+    named += [line for line in (said.context or "").splitlines() if line.startswith(FUNCTION)]
+    hint = "; flask retention adopt names columns whose values history may refuse" if code.startswith(OF_VALUES) else ""
+    return f"{type(original).__name__} ({', '.join([*named, f'SQLSTATE {code}'])}){hint}"

@@ -2,12 +2,14 @@
 
 Seen to fail: a commit for the rollback, no comparison, rows that history has in a newer version compared all the same,
 numbers compared by their text, constraints left to the commit, test notifications taken, the message of PostgreSQL
-repeated.
+repeated, or left out where it holds no value; the first service taken whatever can go, letters without files looked for
+as those with, two retentions left to fail.
 """
 
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from click.testing import Result
@@ -20,6 +22,13 @@ from tests.factories import days_ago, naive
 from tests.variants import application_on, database, rows, with_pipeline
 
 LIVE, HISTORY, COST = "notifications", "notification_history", "cost_in_millicents"
+UNIQUE_OF_RETENTIONS = text(
+    "SELECT conname FROM pg_constraint WHERE conrelid = 'service_data_retention'::regclass AND contype = 'u'"
+)
+ANOTHER_RETENTION = text(
+    "INSERT INTO service_data_retention (id, service_id, notification_type, days_of_retention, created_at) "
+    "SELECT :id, service_id, notification_type, 5, created_at FROM service_data_retention"
+)
 PRIVATE = "someone.private@example.test"
 
 
@@ -135,6 +144,107 @@ def test_without_a_service_it_is_the_first_that_has_something(app, connection):
     assert (said.exit_code, said.stdout.count(str(something)), str(nothing) in said.stdout) == (0, 1, False)
     assert "History would have every column as it is." in said.stdout
     assert rows.ids(connection, HISTORY) == set()
+
+
+def test_a_service_of_which_nothing_can_go_is_not_taken_for_all(app, connection):
+    """Its rows are test rows, or not final, or deferred; the next one's can go, and history refuses them."""
+    stays, goes = sorted(rows.create_service(connection) for _ in range(2))
+    rows.create_notification(connection, stays, LETTER, notification_status="created")
+    rows.create_notification(connection, stays, EMAIL, key_type="test")
+    rows.create_notification(connection, goes, LETTER)
+    connection.execute(text(f"ALTER TABLE {HISTORY} ADD CONSTRAINT never CHECK (false)"))
+    try:
+        [emails, letters] = rehearse()
+        refused = typed(app)
+    finally:
+        connection.execute(text(f"ALTER TABLE {HISTORY} DROP CONSTRAINT never"))
+    assert (emails.service_id, emails.rows, emails.is_well) == (stays, 0, True)
+    assert (letters.service_id, letters.rows, letters.is_well) == (goes, 1, False)
+    assert refused.exit_code == 1
+    nothing = typed(app, "--type", EMAIL)
+    assert (nothing.exit_code, "nothing can go now" in nothing.stdout) == (1, True)
+    assert "Nothing was rehearsed. What stays, and why, is in flask retention plan." in nothing.stderr
+
+
+REFUSALS = {
+    "too long": (
+        f"ALTER TABLE {HISTORY} ALTER client_reference TYPE varchar(3)",
+        f"ALTER TABLE {HISTORY} ALTER client_reference TYPE varchar",
+        "1 row could not be moved: StringDataRightTruncation (value too long for type character varying(3), "
+        "SQLSTATE 22001); flask retention adopt names",
+    ),
+    "no number": (
+        f"ALTER TABLE {HISTORY} ALTER client_reference TYPE integer USING NULL",
+        f"ALTER TABLE {HISTORY} ALTER client_reference TYPE varchar",
+        "InvalidTextRepresentation (SQLSTATE 22P02); flask retention adopt names",
+    ),
+    "a trigger": (
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE USING MESSAGE = OLD.client_reference; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON notifications FOR EACH ROW EXECUTE FUNCTION refuse()
+        """,
+        "DROP FUNCTION refuse CASCADE",
+        "RaiseException (PL/pgSQL function refuse() line 1 at RAISE, SQLSTATE P0001).",
+    ),
+    "a column that is not there": (
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN NEW.later := 1; RETURN NEW; END $$;"
+        f"CREATE TRIGGER late BEFORE INSERT ON {HISTORY} FOR EACH ROW EXECUTE FUNCTION late()",
+        "DROP FUNCTION late CASCADE",
+        'UndefinedColumn (record "new" has no field "later", PL/pgSQL function late() line 1 at assignment',
+    ),
+}
+
+
+@pytest.mark.parametrize(("broken", "mended", "expected"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_says_what_can_be_done_about_it_and_no_value(app, connection, broken, mended, expected):
+    rows.create_notification(connection, rows.create_service(connection), EMAIL, client_reference=PRIVATE)
+    connection.exec_driver_sql(broken)
+    try:
+        said = typed(app, "--type", EMAIL)
+    finally:
+        connection.exec_driver_sql("TRUNCATE notifications CASCADE")
+        connection.exec_driver_sql(mended)
+    assert expected in said.stdout
+    assert said.exit_code == 1
+    assert PRIVATE not in said.output
+
+
+def test_letters_without_files_go_as_a_step_would_have_them(connection, engine, environment):
+    """Without the columns that only a search for files needs."""
+    rows.create_notification(connection, rows.create_service(connection), LETTER)
+    for table in (LIVE, HISTORY):
+        connection.execute(text(f"ALTER TABLE {table} RENAME sent_at TO sent_on"))
+    application = application_on(engine, environment, LETTER_FILES="no-files")
+    try:
+        with application.app_context():
+            [found] = rehearse(types=[LETTER])
+    finally:
+        application.extensions["db.engine"].dispose()
+        for table in (LIVE, HISTORY):
+            connection.execute(text(f"ALTER TABLE {table} RENAME sent_on TO sent_at"))
+    assert (found.rows, found.is_well) == (1, True), found.refused
+
+
+def test_two_retentions_of_a_service_and_type_are_said_and_the_other_types_rehearsed(app, connection):
+    service = rows.create_service(connection, email=3)
+    for notification_type in (EMAIL, SMS):
+        rows.create_notification(connection, service, notification_type)
+    unique = connection.execute(UNIQUE_OF_RETENTIONS).scalar_one()
+    connection.exec_driver_sql(f"ALTER TABLE service_data_retention DROP CONSTRAINT {unique}")
+    try:
+        connection.execute(ANOTHER_RETENTION, {"id": uuid4()})
+        said = typed(app)
+    finally:
+        connection.exec_driver_sql("TRUNCATE service_data_retention")
+        connection.exec_driver_sql(
+            f"ALTER TABLE service_data_retention ADD CONSTRAINT {unique} UNIQUE (service_id, notification_type)"
+        )
+    assert said.exit_code == 1
+    assert f"there are two retentions of service {service} for email; delete all but the right one" in said.stdout
+    assert "sms of service" in said.stdout
+    assert "History would have every column as it is." in said.stdout
 
 
 def test_a_service_that_is_not_there_is_said_in_a_sentence(app, connection):
