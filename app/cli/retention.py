@@ -22,7 +22,14 @@ from app.dao.holds_dao import PIPELINE
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
 from app.retention import operations, overdue
-from app.retention.plan import COUNT_NO_FURTHER, SECONDS_TO_COUNT, SECONDS_TO_COUNT_EXACTLY, Plan, plan
+from app.retention.plan import (
+    COUNT_NO_FURTHER,
+    SECONDS_TO_COUNT,
+    SECONDS_TO_COUNT_EXACTLY,
+    STATEMENTS_OF_A_TYPE,
+    Plan,
+    plan,
+)
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -89,8 +96,9 @@ def _require_whole(tonight: Plan, types: Sequence[str]) -> None:
     if lacking:
         raise click.ClickException(
             f"Not everything is in the plan for {' and '.join(lacking)}. A statement may take "
-            f"{SECONDS_TO_COUNT:.0f} s, with --exact {SECONDS_TO_COUNT_EXACTLY:.0f} s. Ask again when the database is "
-            "quieter, or ask a replica of it (DATABASE_URL)."
+            f"{SECONDS_TO_COUNT:.0f} s, with --exact {SECONDS_TO_COUNT_EXACTLY:.0f} s, and a type "
+            f"{STATEMENTS_OF_A_TYPE} times as long. Ask again when the database is quieter, or ask a replica of it "
+            "(DATABASE_URL); flask retention adopt names indexes that are missing."
         )
 
 

@@ -260,8 +260,11 @@ def _print(console: Console, title: str, rows: Sequence[dict[str, object]], colu
 
 
 def _console() -> Console:
-    """Wide enough for two ids and their numbers uncut, whatever the terminal's width. Tables take what they need."""
-    return Console(width=max(Console().width, LEAST_WIDTH), soft_wrap=True)
+    """Wide enough for two ids and their numbers uncut, whatever the terminal's width. Tables take what they need.
+
+    What people wrote, such as a reason, is printed as they wrote it.
+    """
+    return Console(width=max(Console().width, LEAST_WIDTH), soft_wrap=True, markup=False)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -3,6 +3,7 @@
 A type at which the database gives up does not take the others' counts with it.
 """
 
+import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
@@ -25,6 +26,10 @@ COUNT_NO_FURTHER = 1_000_000
 SECONDS_TO_COUNT = 60.0
 SECONDS_TO_COUNT_EXACTLY = 600.0
 """What a statement may take. One counts a service's rows of a type; another finds all services with any."""
+STATEMENTS_OF_A_TYPE = 10
+"""As long as so many of these may all of a type take: where a statement for each service reads a table whole, since it
+refers to notifications and has no index for that, there is no end to it.
+"""
 
 GIVEN_UP = (errors.QueryCanceled, errors.LockNotAvailable, errors.SerializationFailure)
 """The last is a replica's, which must go on with what the primary sends it."""
@@ -35,8 +40,8 @@ class TypePlan:
     """A type: its services with something overdue, and what is left alone and why.
 
     Of a service `rows` would move to history, `test_rows` would be deleted, and all others stay, counted by their
-    reason: `not_final`, `deferred`, `referred_to`, `on_hold`. `stopped`: what the database said when it gave up; what
-    was not counted by then is missing.
+    reason: `not_final`, `deferred`, `referred_to`, `on_hold`. `stopped`: why not everything was counted; what was not
+    is missing.
     """
 
     notification_type: str
@@ -103,9 +108,10 @@ class _Question:
 def _count(planned: TypePlan, asked: _Question) -> None:
     """As far as the database lets it."""
     seconds = SECONDS_TO_COUNT if asked.at_most else SECONDS_TO_COUNT_EXACTLY
+    end = time.monotonic() + seconds * STATEMENTS_OF_A_TYPE
     try:
         with db.transaction(statement_seconds=seconds, read_only=True) as connection:
-            _count_services(connection, planned, asked)
+            _count_services(connection, planned, asked, end)
             planned.rows_without_service = count_without_service(
                 connection, tools().settings, planned.notification_type, asked.night, asked.at_most
             )
@@ -116,7 +122,7 @@ def _count(planned: TypePlan, asked: _Question) -> None:
         planned.stopped = error.orig.diag.message_primary
 
 
-def _count_services(connection: Connection, planned: TypePlan, asked: _Question) -> None:
+def _count_services(connection: Connection, planned: TypePlan, asked: _Question, end: float) -> None:
     settings = tools().settings
     overdue = find_overdue(connection, settings, planned.notification_type, asked.night)
     for counted in overview_dao.overdue_of_services(
@@ -129,6 +135,9 @@ def _count_services(connection: Connection, planned: TypePlan, asked: _Question)
     ):
         planned.services.append(_unless_held(counted, asked.held))
         asked.watch(planned)
+        if time.monotonic() > end and len(planned.services) < len(overdue):
+            planned.stopped = f"its time was up at {len(planned.services):,} of {len(overdue):,} services"
+            return
 
 
 def _unless_held(service: ServiceOverdue, held: Collection[str]) -> ServiceOverdue:

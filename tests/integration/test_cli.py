@@ -207,6 +207,25 @@ def test_what_was_counted_is_shown_when_the_database_gives_up_on_a_type(connecti
     assert flask("run", "--dry-run", "--type", "email").exit_code == 0
 
 
+def test_a_type_has_an_end_however_many_services_it_has(connection, flask, monkeypatch):
+    for _ in range(2):
+        create_notification(connection, create_service(connection))
+    monkeypatch.setattr(retention_plan, "STATEMENTS_OF_A_TYPE", 0)
+    told = flask("plan", "--json")
+    [emails, *_] = json.loads(told.stdout)["types"]
+    assert (len(emails["services"]), emails["stopped"]) == (1, "its time was up at 1 of 2 services")
+    assert "Not everything is in the plan for email (its time was up" in sentence_of(told)
+
+
+def test_a_reason_is_shown_as_it_was_written(connection, flask):
+    service, reason = str(create_service(connection)), "see [/wiki] and [bold]ask"
+    assert flask("pause", "--reason", reason).exit_code == 0
+    assert flask("hold", service, "--reason", reason).exit_code == 0
+    for command in ("plan", "status"):
+        said = flask(command)
+        assert (said.exit_code, said.stdout.count(f"({reason})")) == (0, 2)
+
+
 def test_a_statement_that_took_too_long_is_said_in_a_sentence(flask, monkeypatch):
     monkeypatch.setattr(overview_dao, "RUNS", CANCEL_MYSELF)
     assert "The database gave up on a statement: canceling statement" in sentence_of(flask("status"))
