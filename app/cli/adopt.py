@@ -74,10 +74,10 @@ def _install(preset: PresetName | None, yes: bool) -> None:
 
 def _uninstall(yes: bool, force: bool) -> None:
     found = installation.look()
-    if not found.exists:
-        click.echo("There is nothing to take away: the pipeline's tables are not installed here.")
-    else:
+    if found.tables:
         _drop(found, yes, force)
+    else:
+        show_adopt.nothing_to_uninstall(found)
     show_adopt.taken_back(_report().taken_back)
 
 

@@ -9,6 +9,7 @@ from app.adopt.findings import Finding, Level, amount, size
 from app.adopt.grants import ROLE
 from app.adopt.installation import OWN_TABLES, Installation
 from app.adopt.report import Adoption
+from app.dao import adoption_sql
 from app.dao.adoption_sql import quoted
 from app.dao.copying import How
 
@@ -76,6 +77,16 @@ def installed(found: Installation, grants: Sequence[str]) -> None:
     click.echo(f"Installed, at {found.at}.")
     for line in _grants(grants):
         click.echo(line)
+
+
+def nothing_to_uninstall(found: Installation) -> None:
+    """That there are no tables; an empty schema may be somebody else's."""
+    click.echo("There is nothing to take away: the pipeline's tables are not installed here.")
+    if found.exists:
+        click.echo(
+            f"There is a schema {found.schema} without a table. If an installation left it, and nobody else uses it: "
+            f"{adoption_sql.drop_schema(found.schema)}"
+        )
 
 
 def before_uninstalling(found: Installation, nights: int, concerns: Sequence[Concern]) -> None:

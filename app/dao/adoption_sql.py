@@ -16,6 +16,7 @@ REVOKE_ON_DATABASE = "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM {rol
 REVOKE_ON_SCHEMA = "REVOKE USAGE ON SCHEMA {schema} FROM {role};"
 REVOKE_ON_TABLE = "REVOKE ALL ON {table} FROM {role};"
 CREATE_SCHEMA = "CREATE SCHEMA {schema} AUTHORIZATION {role};"
+DROP_SCHEMA = "DROP SCHEMA {schema};"
 GIVE_SCHEMA = "ALTER SCHEMA {schema} OWNER TO {role};"
 CREATE_INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} ({columns});"
 CREATE_INDEX_LIKE = "CREATE {unique}INDEX CONCURRENTLY ON {table} ({columns}){where};"
@@ -44,6 +45,11 @@ def quoted(*names: str) -> str:
 def give_schema(schema: str, role: str, *, exists: bool) -> str:
     """A schema of the role's own: the one that is there, or a new one."""
     return _rendered(GIVE_SCHEMA if exists else CREATE_SCHEMA, schema=quoted(schema), role=quoted(role))
+
+
+def drop_schema(schema: str) -> str:
+    """A schema with nothing in it; with anything, the statement is refused."""
+    return _rendered(DROP_SCHEMA, schema=quoted(schema))
 
 
 def grant_on_database(database: str, role: str) -> str:

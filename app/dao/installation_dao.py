@@ -25,7 +25,15 @@ SCHEMA = text(
     FROM (SELECT) AS always LEFT JOIN pg_namespace AS n ON n.nspname = :schema
     """
 )
-MAY_READ_REVISIONS = text("SELECT coalesce(has_table_privilege(to_regclass('alembic_version'), 'SELECT'), false)")
+MAY_READ_REVISIONS = text(
+    """
+    SELECT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('alembic_version') AND attname = 'version_num' AND NOT attisdropped
+          AND has_column_privilege(attrelid, attnum, 'SELECT')
+    )
+    """
+)
 NIGHTS = text("SELECT count(*) FROM retention.runs")
 
 # What would be forgotten: each question with the table that it is about, since an older installation lacks some.
@@ -90,14 +98,12 @@ def going_on(connection: Connection, tables: Collection[str], now: datetime) -> 
 
 def lock(connection: Connection, tables: Collection[str]) -> None:
     """Nobody reads or writes these until the commit."""
-    if tables:
-        _execute(connection, LOCK, tables)
+    _execute(connection, LOCK, tables)
 
 
 def drop(connection: Connection, tables: Collection[str]) -> None:
     """These tables and the schema, if nothing else is in it and nothing outside of it depends on them."""
-    if tables:
-        _execute(connection, DROP_TABLES, tables)
+    _execute(connection, DROP_TABLES, tables)
     _execute(connection, DROP_SCHEMA, tables)
 
 

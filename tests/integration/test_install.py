@@ -107,13 +107,25 @@ def test_what_is_installed_is_what_our_own_database_has(variant, environment):
         assert f"CREATE {'UNLOGGED ' if table in UNLOGGED else ''}TABLE retention.{table} (" in beside
 
 
+IS_THERE = text("SELECT to_regnamespace('retention') IS NOT NULL")
 UNLOGGED = ("audited_letters", "indexed_files", "indexed_folders")
 
 
-def test_a_schema_that_an_installation_left_empty_is_taken_away(environment, connection, url):
+def test_an_empty_schema_may_be_somebody_elses_and_is_left_with_the_statement_that_drops_it(
+    environment, connection, url
+):
     connection.exec_driver_sql("CREATE SCHEMA retention")
-    assert flask_adopt(environment, url, "--uninstall", "--yes").exit_code == 0
-    assert connection.execute(text("SELECT to_regnamespace('retention')")).scalar() is None
+    said = flask_adopt(environment, url, "--uninstall", "--yes")
+    assert (said.exit_code, connection.execute(IS_THERE).scalar()) == (0, True)
+    [statement] = re.findall("DROP SCHEMA .*;", said.stdout)
+    connection.exec_driver_sql(statement)
+    assert connection.execute(IS_THERE).scalar() is False
+
+
+def test_a_table_of_revisions_that_is_not_alembics_is_not_read(environment, connection, url):
+    connection.exec_driver_sql("CREATE TABLE alembic_version (note text)")
+    asked = flask_adopt(environment, url, PLATFORM_PRESET="d")
+    assert (asked.exit_code, asked.exception) == (0, None)
 
 
 def test_what_was_granted_is_taken_back_by_what_is_printed(environment, engine, url):
