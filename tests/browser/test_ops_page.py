@@ -153,6 +153,7 @@ def test_everything_works_without_javascript(log_in, workers, connection):
 
 
 def _reload_until(page: Page, says: str) -> None:
+    expect(run_section(page)).to_be_visible()  # a reload while a button still leads here is refused by the browser
     for _ in range(100):
         page.reload()
         if says in run_section(page).inner_text():
