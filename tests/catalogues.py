@@ -14,6 +14,7 @@ from app.dao.catalogue import (
     ForeignKey,
     Index,
     Privileges,
+    RowSecurity,
     Table,
     Type,
 )
@@ -88,8 +89,7 @@ def table(name: str, **changes: Any) -> Table:
         rules=(),
         checks=frozenset(),
         has_children=False,
-        row_security=False,
-        hides_rows=False,
+        row_security=RowSecurity(),
         rows=None,
         bytes=0,
         privileges=Privileges(frozenset(), frozenset()),

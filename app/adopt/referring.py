@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.adopt import indexes
+from app.adopt import hidden, indexes
 from app.adopt.findings import Finding, amount, look, note
 from app.config import Settings
 from app.dao.catalogue import NOTIFICATIONS, Catalogue, ForeignKey, Table
@@ -11,7 +11,10 @@ from app.dao.referring import Plan, plans
 
 def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
     """Each referring table with its plan, and what makes the plan slow or impossible."""
-    for plan in plans(catalogue, settings.tables_deleted_with):
+    planned = plans(catalogue, settings.tables_deleted_with)
+    for key in {plan.table: plan.key for plan in planned if plan.is_read}.values():
+        yield from hidden.check(key.schema, key.table, key.row_security, hidden.OF_REFERRING)
+    for plan in planned:
         yield _planned(plan)
         if not plan.key.is_indexed:
             yield look(

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.adopt import hidden
 from app.adopt.findings import Finding, look, missing, note
-from app.adopt.grants import ROLE
 from app.config import Settings
 from app.dao import adoption_sql
 from app.dao.catalogue import (
@@ -144,13 +144,7 @@ def _kind(table: Table) -> Iterator[Finding]:
             f"{table.name} is not a table but a view or a foreign table",
             "name the schema of the table itself with PLATFORM_SCHEMA",
         )
-    if table.row_security:
-        yield look(
-            table.name,
-            f"row-level security on table {table.name} hides rows from the pipeline's role: what it hides would "
-            "neither be moved nor be reported as overdue, so that workers do not start",
-            f"{adoption_sql.show_every_row(table.schema, table.name, ROLE)} -- or give the workers' login BYPASSRLS",
-        )
+    yield from hidden.check(table.schema, table.name, table.row_security, hidden.OF_PLATFORM)
 
 
 def _key(table: Table) -> Iterator[Finding]:

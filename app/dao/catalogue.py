@@ -76,6 +76,16 @@ class Index:
 
 
 @dataclass(frozen=True)
+class RowSecurity:
+    """What policies leave of a table's rows."""
+
+    is_on: bool = False
+    """Whether policies say which rows a role sees."""
+    hides_rows: bool = False
+    """Whether they may hide some from the current role: it is not exempt, and has no policy that shows it every row."""
+
+
+@dataclass(frozen=True)
 class ForeignKey:
     """A constraint of `table` that refers to `referred`."""
 
@@ -100,6 +110,8 @@ class ForeignKey:
     stopped_by: str | None = None
     """A table with a key without an action that points at rows of `table`, or at what goes with them by CASCADE: such a
     row can't be deleted while one of that table refers to it."""
+    row_security: RowSecurity = RowSecurity()
+    """Of `table`."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +159,7 @@ class Table:
     """CHECK constraints, as their definitions."""
     has_children: bool
     """Whether other tables inherit from it; partitions do."""
-    row_security: bool
-    """Whether policies say which rows a role sees."""
-    hides_rows: bool
-    """Whether they may hide some from the current role: it is not exempt, and has no policy that shows it every row."""
+    row_security: RowSecurity
     rows: int | None
     """About how many; None: never analysed."""
     bytes: int

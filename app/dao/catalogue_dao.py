@@ -5,7 +5,7 @@ for the names in the tables of statuses and of types, if the role may read them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,7 @@ from app.dao.catalogue import (
     ForeignKey,
     Index,
     Privileges,
+    RowSecurity,
     Rule,
     Table,
     Trigger,
@@ -41,19 +42,6 @@ RELATIONS = text(
     SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
            nullif(c.reltuples, -1)::bigint AS rows,
            c.relpages::bigint * current_setting('block_size')::bigint AS bytes,
-           c.relrowsecurity AS row_security,
-           row_security_active(c.oid) AND (
-               NOT EXISTS (
-                   SELECT FROM pg_policy AS p
-                   WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd = '*'
-                     AND pg_get_expr(p.polqual, p.polrelid) = 'true'
-                     AND EXISTS (
-                         SELECT FROM unnest(p.polroles) AS role
-                         WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(current_user, role, 'USAGE') END
-                     )
-               )
-               OR EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
-           ) AS hides_rows,
            EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -189,6 +177,26 @@ FOREIGN_KEYS = text(
     """
 )
 
+ROW_SECURITY = text(
+    """
+    SELECT c.oid,
+           row_security_active(c.oid) AND (
+               NOT EXISTS (
+                   SELECT FROM pg_policy AS p
+                   WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd = '*'
+                     AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+                     AND EXISTS (
+                         SELECT FROM unnest(p.polroles) AS role
+                         WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(current_user, role, 'USAGE') END
+                     )
+               )
+               OR EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
+           ) AS hides_rows
+    FROM pg_class AS c
+    WHERE c.oid = ANY (CAST(:oids AS oid[])) AND c.relrowsecurity
+    """
+)
+
 PRIVILEGES = text(
     """
     SELECT n.nspname AS schema, c.relname AS name,
@@ -228,7 +236,7 @@ SHARES = text(
     """
 )
 
-OF_TABLE = ("schema", "name", "kind", "rows", "bytes", "row_security", "hides_rows", "has_children")
+OF_TABLE = ("schema", "name", "kind", "rows", "bytes", "has_children")
 MAY_READ = text(
     "SELECT has_table_privilege(oid, 'SELECT') AND has_schema_privilege(relnamespace, 'USAGE') "
     "FROM pg_class WHERE oid = CAST(:oid AS oid)"
@@ -254,10 +262,12 @@ def read(connection: Connection, schema: str | None = None) -> Catalogue:
     oid_of = {row["name"]: row["oid"] for row in found}
     keys = connection.execute(FOREIGN_KEYS, {"notifications": oid_of.get(NOTIFICATIONS), **of_tables}).mappings().all()
     held = _held(connection, {*oids, *(oid for row in keys for oid in (row["oid"], row["referred_oid"]))})
+    policies = _row_security(connection, {*oids, *(row["oid"] for row in keys)})
     tables = {
         row["name"]: _table(
             row,
             held=held[row["schema"], row["name"]],
+            row_security=policies[row["oid"]],
             **{name: of_oid[row["oid"]] for name, of_oid in parts.items()},
         )
         for row in found
@@ -273,9 +283,11 @@ def read(connection: Connection, schema: str | None = None) -> Catalogue:
         server_version=where["server_version"],
         where=f"schema {schema}" if schema is not None else f"search path {where['path']}",
         tables=MappingProxyType({name: tables[name] for name in PLATFORM_TABLES if name in tables}),
-        referring=tuple(_foreign_key(row) for row in keys if live is not None and row["referred_oid"] == live),
-        from_history=tuple(_foreign_key(row) for row in keys if row["oid"] == history),
-        from_notifications=tuple(_foreign_key(row) for row in keys if row["oid"] == live),
+        referring=tuple(
+            _foreign_key(row, policies) for row in keys if live is not None and row["referred_oid"] == live
+        ),
+        from_history=tuple(_foreign_key(row, policies) for row in keys if row["oid"] == history),
+        from_notifications=tuple(_foreign_key(row, policies) for row in keys if row["oid"] == live),
         held_on=held,
         usable_schemas=_usable(connection, tables.values(), keys),
         casts=_casts(connection, tables.values()),
@@ -295,6 +307,7 @@ def _by_oid(rows: Iterable[RowMapping]) -> defaultdict[int, list[RowMapping]]:
 def _table(
     row: RowMapping,
     held: frozenset[str],
+    row_security: RowSecurity,
     columns: Sequence[RowMapping],
     indexes: Sequence[RowMapping],
     triggers: Sequence[RowMapping],
@@ -303,6 +316,7 @@ def _table(
 ) -> Table:
     return Table(
         **{name: row[name] for name in OF_TABLE},
+        row_security=row_security,
         columns=MappingProxyType({column["name"]: _column(column) for column in columns}),
         indexes=tuple(_index(index) for index in indexes),
         triggers=tuple(Trigger(one["name"], tuple(one["events"]), one["is_enabled"]) for one in triggers),
@@ -325,10 +339,18 @@ def _index(row: RowMapping) -> Index:
     return Index(columns=tuple(row["columns"]), **{name: row[name] for name in rest})
 
 
-def _foreign_key(row: RowMapping) -> ForeignKey:
-    sequences: dict[str, Any] = {name: tuple(row[name]) for name in ("columns", "referred_columns")}
-    rest = [field.name for field in fields(ForeignKey) if field.name not in sequences]
-    return ForeignKey(**sequences, **{name: row[name] for name in rest})
+def _foreign_key(row: RowMapping, policies: Mapping[int, RowSecurity]) -> ForeignKey:
+    made: dict[str, Any] = {name: tuple(row[name]) for name in ("columns", "referred_columns")}
+    made["row_security"] = policies[row["oid"]]
+    rest = [field.name for field in fields(ForeignKey) if field.name not in made]
+    return ForeignKey(**made, **{name: row[name] for name in rest})
+
+
+def _row_security(connection: Connection, oids: Collection[int]) -> Mapping[int, RowSecurity]:
+    rows = connection.execute(ROW_SECURITY, {"oids": list(oids)}).mappings()
+    return dict.fromkeys(oids, RowSecurity()) | {
+        row["oid"]: RowSecurity(is_on=True, hides_rows=row["hides_rows"]) for row in rows
+    }
 
 
 def _held(connection: Connection, oids: Iterable[int]) -> Mapping[tuple[str, str], frozenset[str]]:

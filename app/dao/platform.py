@@ -88,6 +88,13 @@ class Platform:
         """Foreign keys whose rows go with their notification."""
         return self._plans("delete")
 
+    @property
+    def has_row_security(self) -> bool:
+        """Whether policies say which rows a role sees, of any table of the platform's that statements of ours read."""
+        read = [table.row_security for table in self.catalogue.tables.values()]
+        read += [plan.key.row_security for plan in self.deferring + self.deleting]
+        return any(one.is_on for one in read)
+
     def _plans(self, action: Action) -> tuple[Plan, ...]:
         found = plans(self.catalogue, self.given.deleted_with)
         return tuple(plan for plan in found if plan.action == action)

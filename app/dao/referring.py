@@ -29,6 +29,11 @@ class Plan:
     action: Action
 
     @property
+    def is_read(self) -> bool:
+        """Whether statements of ours read the table. What a key does by itself PostgreSQL does as the table's owner."""
+        return self.action in ("defer", "delete")
+
+    @property
     def is_referred_to(self) -> str:
         """Whether a row of the table refers to notification n, as an expression.
 

@@ -111,11 +111,11 @@ def role(settings: Settings) -> Iterator[Finding]:
     """Whether it may do what it must, and no more."""
     with db.transaction(read_only=True) as connection:
         adopted = revisions_dao.is_adopted(connection)
-        catalogue = platform_dao.known(connection).catalogue
+        platform = platform_dao.known(connection)
         is_needed = privileges.pairs(privileges.nightly(adopted=adopted))
         is_needed += privileges.pairs(privileges.OF_ACCOUNTS) if settings.accounts_enabled else []
         ours = doctor_dao.role(connection)
-        lacking = lacking_on_platform(catalogue, settings) if adopted else []
+        lacking = lacking_on_platform(platform.catalogue, settings) if adopted else []
         lacking += doctor_dao.lacking(connection, is_needed)
         too_much = doctor_dao.held(connection, privileges.pairs(privileges.TOO_MUCH))
     grants = GRANTS_OF_ADOPTED if adopted else GRANTS
@@ -134,7 +134,7 @@ def role(settings: Settings) -> Iterator[Finding]:
             "The database's role may create roles or databases, or replicate.",
             "ALTER ROLE … NOCREATEROLE NOCREATEDB NOREPLICATION;",
         )
-    passes_in_vain = ours.passes_over_policies and not any(one.row_security for one in catalogue.tables.values())
+    passes_in_vain = ours.passes_over_policies and not platform.has_row_security
     if passes_in_vain:
         yield warning(
             ROLE,

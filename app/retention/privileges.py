@@ -86,7 +86,7 @@ def on_platform(catalogue: Catalogue, settings: Settings) -> list[Grant]:
         if key.columns == (STATUS,)
     ]
     for plan in plans(catalogue, settings.tables_deleted_with):
-        if plan.action in ("defer", "delete"):
+        if plan.is_read:
             privileges = ("SELECT", "DELETE") if plan.action == "delete" else ("SELECT",)
             found.append(Grant(plan.key.schema, plan.key.table, privileges))
     return list(dict.fromkeys(found))

@@ -7,7 +7,7 @@ from sqlalchemy.exc import ProgrammingError
 from app import own_schema, revisions
 from app.config import Settings
 from app.dao import adoption_sql, platform_dao, revisions_dao
-from app.dao.platform import HistoryNotCovered
+from app.dao.platform import HistoryNotCovered, Platform
 from app.db import db
 
 LEAST_VERSION = 140_000
@@ -31,7 +31,8 @@ class DatabaseNotReady(RuntimeError):
 
 def check_database() -> None:
     """Raise DatabaseNotReady when tables are missing or may not be used, when history has columns that live rows lack,
-    or when rows of the platform's are hidden from our role: they would neither be moved nor be missed.
+    or when rows of the platform's are hidden from our role: they would neither be moved nor be missed, and one that
+    refers to a notification would stop its whole batch, since the key is checked as the table's owner.
     """
     try:
         with db.transaction(read_only=True) as connection:
@@ -46,12 +47,19 @@ def check_database() -> None:
             raise DatabaseNotReady(f"The database says: {error.orig.diag.message_primary}. {GRANT}") from None
         raise
     for table in platform.catalogue.tables.values():
-        if table.hides_rows:
-            shown = adoption_sql.show_every_row(table.schema, table.name, platform.catalogue.role)
-            raise DatabaseNotReady(
-                f"Row-level security may hide rows of {table.name} from role {platform.catalogue.role}: what it hides "
-                f"would be kept for ever. As the table's owner: {shown}"
-            )
+        if table.row_security.hides_rows:
+            raise _hidden(platform, table.schema, table.name, "what it hides would be kept for ever")
+    for key in (plan.key for plan in platform.deferring + platform.deleting):
+        if key.row_security.hides_rows:
+            raise _hidden(platform, key.schema, key.table, "a notification that they refer to would stop its batch")
+
+
+def _hidden(platform: Platform, schema: str, table: str, follows: str) -> DatabaseNotReady:
+    role = platform.catalogue.role
+    return DatabaseNotReady(
+        f"Row-level security may hide rows of {table} from role {role}: {follows}. As the table's owner: "
+        f"{adoption_sql.show_every_row(schema, table, role)}"
+    )
 
 
 def check_accounts(settings: Settings) -> None:

@@ -544,6 +544,13 @@ WRONG = [
         "notifications",
         "row-level security on table notifications hides rows from the pipeline's role",
     ),
+    (
+        "CREATE TABLE replies (of_row uuid REFERENCES notifications, of_other uuid REFERENCES notifications); "
+        "ALTER TABLE replies ENABLE ROW LEVEL SECURITY",
+        "look",
+        "replies",
+        "row-level security on table replies hides rows from the pipeline's role: a notification that such a row",
+    ),
 ]
 
 
@@ -557,6 +564,13 @@ def test_what_is_wrong_is_said_in_words(changed, environment, statements, level,
     assert [(one.level.value, one.about) for one in new if sentence in one.sentence] == [(level, about)]
     assert before.can_run
     assert found.can_run == (level != "missing")
+
+
+def test_policies_of_a_table_whose_rows_go_by_themselves_hide_nothing_that_is_read(changed, environment):
+    """PostgreSQL does it as the table's owner."""
+    changed.exec_driver_sql("ALTER TABLE recipient_identifiers ENABLE ROW LEVEL SECURITY")
+    found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="d"), NIGHT)
+    assert [one for one in found.findings if "row-level security" in one.sentence] == []
 
 
 # Types in notifications and in history, a value, and what becomes of it.

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, inspect, text
 
 from app.dao import catalogue_dao
-from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, Rule, Type
+from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, RowSecurity, Rule, Type
 from app.models.types import EMAIL, NOTIFICATION_TYPES, SMS, STATUSES
 from tests.variants import ALL, OWN, database, load, rows
 
@@ -48,7 +48,12 @@ def test_columns_are_read_as_they_are_declared(named):
         ]
         labels = {column["name"]: tuple(getattr(column["type"], "enums", ())) for column in declared}
         assert {one.name: one.type.labels or () for one in table.columns.values()} == labels
-        assert (table.schema, table.kind, table.has_children, table.row_security) == ("public", "r", False, False)
+        assert (table.schema, table.kind, table.has_children, table.row_security) == (
+            "public",
+            "r",
+            False,
+            RowSecurity(),
+        )
 
 
 def test_keys_and_indexes_are_read_in_the_order_of_their_columns(named):
@@ -161,15 +166,29 @@ def test_triggers_rules_row_security_partitions_and_checks_are_seen(changed):
     changed.execute(text("SET LOCAL ROLE a_reader"))
     tables = catalogue_dao.read(changed).tables
     live = tables[NOTIFICATIONS]
-    assert {name for name, table in of_owner.items() if table.row_security} == {NOTIFICATIONS}
+    assert {name for name, table in of_owner.items() if table.row_security.is_on} == {NOTIFICATIONS}
     assert [(one.name, set(one.events), one.is_enabled) for one in live.triggers] == [
         ("off", {"INSERT"}, False),
         ("seen", {"DELETE", "UPDATE"}, True),
     ]
-    assert (live.row_security, tables["services"].has_children) == (True, True)
+    assert (live.row_security, tables["services"].has_children) == (RowSecurity(is_on=True, hides_rows=True), True)
     assert (live.rules, tables[HISTORY].rules) == ((), (Rule("elsewhere", "UPDATE"),))
     assert tables[HISTORY].checks == {"CHECK ((billable_units >= 0))"}
     assert (live.privileges.table, live.privileges.columns_to_update) == ({"SELECT"}, {"updated_at"})
+
+
+def test_row_security_of_a_referring_table_is_asked_for_the_role_that_looks(changed):
+    for statement in ("ALTER TABLE scheduled_notifications ENABLE ROW LEVEL SECURITY", "CREATE ROLE a_reader"):
+        changed.execute(text(statement))
+    of_owner = {key.table: key.row_security for key in catalogue_dao.read(changed).referring}
+    changed.execute(text("SET LOCAL ROLE a_reader"))
+    of_reader = {key.table: key.row_security for key in catalogue_dao.read(changed).referring}
+    nothing = RowSecurity()
+    assert of_owner == {"scheduled_notifications": RowSecurity(is_on=True), "recipient_identifiers": nothing}
+    assert of_reader == {
+        "scheduled_notifications": RowSecurity(is_on=True, hides_rows=True),
+        "recipient_identifiers": nothing,
+    }
 
 
 def test_a_key_of_a_referring_table_is_indexed_when_an_index_begins_with_its_columns(changed):

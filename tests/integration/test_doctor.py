@@ -214,6 +214,21 @@ def test_a_role_that_passes_over_policies_is_as_it_should_be_where_there_are_any
         connection.exec_driver_sql("ALTER TABLE services DISABLE ROW LEVEL SECURITY")
 
 
+@pytest.mark.parametrize(("on_delete", "is_read"), [("NO ACTION", True), ("CASCADE", False)])
+def test_policies_of_a_table_that_refers_matter_where_we_read_it(app, connection, settings, on_delete, is_read):
+    """What a key does by itself PostgreSQL does as the table's owner."""
+    login = db.engine.url.username
+    connection.exec_driver_sql(f"CREATE TABLE replies (of_row uuid REFERENCES notifications ON DELETE {on_delete})")
+    connection.exec_driver_sql("ALTER TABLE replies ENABLE ROW LEVEL SECURITY")
+    try:
+        assert ("hide rows of replies" in bad_words(database.examine(settings))) == is_read
+        connection.exec_driver_sql(f"ALTER ROLE {login} BYPASSRLS")
+        assert ("may pass over row security" in bad_words(database.examine(settings))) != is_read
+    finally:
+        connection.exec_driver_sql(f"ALTER ROLE {login} NOBYPASSRLS")
+        connection.exec_driver_sql("DROP TABLE replies")
+
+
 def test_what_a_role_needs_is_what_the_files_grant():
     for file, pattern, ours in (
         (ROLE_FILE, GRANT, privileges.nightly(adopted=False)),

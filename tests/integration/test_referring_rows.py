@@ -2,7 +2,8 @@
 
 Seen to fail: a lock that lets others refer, the choice not looking, the look after the lock left out (messages,
 letters), the rows not deleted and all of them deleted, the declaration not handed on, CASCADE and SET NULL deferred,
-nothing told, the plan and the overdue counting what stays as what goes, the plan's table without them.
+nothing told, the plan and the overdue counting what stays as what goes, the plan's table without them, policies of
+referring tables not looked at.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +16,15 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
-from app import clock
+from app import clock, config, create_app
 from app.dao import notifications_dao
 from app.models.types import EMAIL, LETTER, NOTIFICATION_TYPES
 from app.retention import overdue, plan
+from app.retention.readiness import DatabaseNotReady, check_database
+from app.retention.steps import move_notifications_to_notification_history
 from tests.integration.night import run_night
 from tests.variants import application_on, database, rows, with_pipeline
+from tests.variants.adopted import adopted
 
 LIVE, HISTORY, SCHEDULED, IDENTIFIERS = (
     "notifications",
@@ -213,6 +217,27 @@ CASCADING = (
     "ALTER TABLE scheduled_notifications ADD CONSTRAINT {} FOREIGN KEY (notification_id) REFERENCES notifications "
     "ON DELETE CASCADE"
 )
+
+
+@pytest.mark.parametrize(("referring_rows", "left"), [("{}", 1), (DELETE, 0)], ids=["defer", "delete"])
+def test_workers_do_not_start_before_they_see_every_row_that_refers(environment, referring_rows, left):
+    """A key is checked as the table's owner: one row that the workers' login can't see would stop its whole batch."""
+    with (
+        adopted(environment, "b", REFERRING_ROWS=referring_rows) as made,
+        made.owner.execution_options(isolation_level="AUTOCOMMIT").connect() as administrator,
+    ):
+        service = rows.create_service(administrator)
+        referred_to, *_ = [create(administrator, service) for _ in range(3)]
+        rows.create_referring(administrator, SCHEDULED, referred_to)
+        administrator.execute(text("ALTER TABLE scheduled_notifications ENABLE ROW LEVEL SECURITY"))
+        with create_app(config.load(made.environment)).app_context() as context:
+            with pytest.raises(DatabaseNotReady, match="may hide rows of scheduled_notifications from role") as refused:
+                check_database()
+            administrator.execute(text(str(refused.value).partition("As the table's owner: ")[2]))
+            check_database()
+            move_notifications_to_notification_history(EMAIL, service, clock.now(), 10)
+            context.app.extensions["db.engine"].dispose()
+        assert len(rows.ids(administrator, LIVE)) == len(everything(administrator)) == left
 
 
 @contextmanager
