@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from app.adopt.findings import Finding, look
 from app.config import Settings
 from app.dao import adoption_sql
-from app.dao.catalogue import Catalogue
+from app.dao.catalogue import WORKERS, Catalogue
 from app.retention.privileges import OF_OWN_TABLES, OF_REVISIONS, Grant, on_platform, schemas_of_platform
 
-ROLE = "retention_worker"
-"""The group of deploy/postgres; a login is made for each deployment."""
+ROLE = WORKERS
 
 
 def of_own_tables(schema: str) -> list[Grant]:

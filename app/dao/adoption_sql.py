@@ -22,6 +22,7 @@ CREATE_INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} ({columns});"
 CREATE_INDEX_LIKE = "CREATE {unique}INDEX CONCURRENTLY ON {table} ({columns}){where};"
 DROP_INDEX = "DROP INDEX CONCURRENTLY {index};"
 SHOW_EVERY_ROW = "CREATE POLICY {role} ON {table} TO {role} USING (true);"
+EXEMPT = "ALTER ROLE {role} BYPASSRLS;"
 ANALYZE = "ANALYZE {table};"
 COUNT_OF_NO_SERVICE = (
     "SELECT count(*) FROM {live} AS n WHERE NOT EXISTS (SELECT FROM {services} AS s WHERE s.id = n.service_id) "
@@ -110,6 +111,11 @@ def drop_index(schema: str, index: str) -> str:
 def show_every_row(schema: str, table: str, role: str) -> str:
     """A policy under which the role sees every row of a table, and may write any."""
     return _rendered(SHOW_EVERY_ROW, role=quoted(role), table=quoted(schema, table))
+
+
+def exempt(role: str) -> str:
+    """What lets a login see every row of every table, and write any. Members of a group do not inherit it."""
+    return _rendered(EXEMPT, role=quoted(role))
 
 
 def analyze(schema: str, table: str) -> str:

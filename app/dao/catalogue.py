@@ -10,6 +10,10 @@ from types import MappingProxyType
 NOTIFICATIONS, HISTORY = "notifications", "notification_history"
 SERVICES, RETENTIONS = "services", "service_data_retention"
 PLATFORM_TABLES = (NOTIFICATIONS, HISTORY, SERVICES, RETENTIONS)
+WORKERS = "retention_worker"
+"""The group of deploy/postgres; a login is made for each deployment."""
+EVERYBODY = "public"
+"""Stands for every role, also one that is yet to be made. None can have that name."""
 STRINGS = ("text", "varchar", "bpchar", "name")
 ORDINARY_TABLE, PARTITIONED_TABLE = "r", "p"
 
@@ -76,13 +80,30 @@ class Index:
 
 
 @dataclass(frozen=True)
+class Sight:
+    """What policies leave of a table's rows for a role to see."""
+
+    role: str
+    hides_rows: bool
+    """Whether they may hide some: it is not exempt, and has no policy that shows it every row, or a restrictive one."""
+    is_restricted: bool
+    """Whether a restrictive one may, so that no further policy helps."""
+
+
+OF_NO_POLICIES = Sight(EVERYBODY, hides_rows=False, is_restricted=False)
+
+
+@dataclass(frozen=True)
 class RowSecurity:
-    """What policies leave of a table's rows."""
+    """Whether policies say which rows of a table a role sees, and what the roles see that matter."""
 
     is_on: bool = False
-    """Whether policies say which rows a role sees."""
-    hides_rows: bool = False
-    """Whether they may hide some from the current role: it is not exempt, and has no policy that shows it every row."""
+    ours: Sight = OF_NO_POLICIES
+    """The current role's."""
+    workers: tuple[Sight, ...] = (OF_NO_POLICIES,)
+    """Of the logins in group WORKERS, or of the group itself; where there is none the current role's, or, where that is
+    an owner's or a superuser's, EVERYBODY's.
+    """
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from app.dao.catalogue import (
     HISTORY,
     NOTIFICATIONS,
     PLATFORM_TABLES,
+    WORKERS,
     Catalogue,
     Column,
     ForeignKey,
@@ -24,6 +25,7 @@ from app.dao.catalogue import (
     Privileges,
     RowSecurity,
     Rule,
+    Sight,
     Table,
     Trigger,
     Type,
@@ -177,23 +179,44 @@ FOREIGN_KEYS = text(
     """
 )
 
+# What the role that asks, the workers' and everybody may see of each table. `distance`: how far a role is from being
+# the workers'. That is a login of their group, or the group where it has none, or whoever asks where there is no group.
+# An owner or a superuser, who is exempt, tells nothing of them: then it is what everybody may see. A policy for INSERT
+# alone has no expression for rows that are there.
 ROW_SECURITY = text(
     """
-    SELECT c.oid,
-           row_security_active(c.oid) AND (
-               NOT EXISTS (
-                   SELECT FROM pg_policy AS p
-                   WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd = '*'
-                     AND pg_get_expr(p.polqual, p.polrelid) = 'true'
-                     AND EXISTS (
-                         SELECT FROM unnest(p.polroles) AS role
-                         WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(current_user, role, 'USAGE') END
-                     )
-               )
-               OR EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
-           ) AS hides_rows
+    WITH judged AS (
+        SELECT r.oid, r.rolname AS role, r.rolsuper, r.rolbypassrls, r.rolcanlogin,
+               EXISTS (
+                   SELECT FROM pg_roles AS g WHERE g.rolname = :workers AND pg_has_role(r.oid, g.oid, 'USAGE')
+               ) AS is_worker
+        FROM pg_roles AS r
+        UNION ALL
+        SELECT 0, 'public', false, false, false, false
+    )
+    SELECT c.oid, r.role, r.role = current_user AS is_current,
+           CASE WHEN r.oid = 0 THEN 3 WHEN r.rolsuper OR owner.is_owner THEN NULL
+                WHEN r.is_worker AND r.rolcanlogin THEN 0 WHEN r.is_worker THEN 1 ELSE 2 END AS distance,
+           r.rolsuper OR r.rolbypassrls OR (owner.is_owner AND NOT c.relforcerowsecurity) AS is_exempt,
+           policies.show_all, policies.restrict
     FROM pg_class AS c
+    CROSS JOIN judged AS r
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN r.oid = 0 THEN false ELSE pg_has_role(r.oid, c.relowner, 'USAGE') END AS is_owner
+    ) AS owner
+    CROSS JOIN LATERAL (
+        SELECT coalesce(bool_or(p.polpermissive AND p.polcmd = '*' AND shown.rows = 'true'), false) AS show_all,
+               coalesce(bool_or(NOT p.polpermissive AND shown.rows <> 'true'), false) AS restrict
+        FROM pg_policy AS p
+        CROSS JOIN LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) AS rows) AS shown
+        WHERE p.polrelid = c.oid AND EXISTS (
+            SELECT FROM unnest(p.polroles) AS role
+            WHERE CASE WHEN role = 0 THEN true WHEN r.oid = 0 THEN false ELSE pg_has_role(r.oid, role, 'USAGE') END
+        )
+    ) AS policies
     WHERE c.oid = ANY (CAST(:oids AS oid[])) AND c.relrowsecurity
+      AND (r.role = current_user OR r.is_worker OR r.oid = 0)
+    ORDER BY r.role
     """
 )
 
@@ -347,10 +370,20 @@ def _foreign_key(row: RowMapping, policies: Mapping[int, RowSecurity]) -> Foreig
 
 
 def _row_security(connection: Connection, oids: Collection[int]) -> Mapping[int, RowSecurity]:
-    rows = connection.execute(ROW_SECURITY, {"oids": list(oids)}).mappings()
-    return dict.fromkeys(oids, RowSecurity()) | {
-        row["oid"]: RowSecurity(is_on=True, hides_rows=row["hides_rows"]) for row in rows
-    }
+    judged = connection.execute(ROW_SECURITY, {"oids": list(oids), "workers": WORKERS}).mappings()
+    by_table = _by_oid(judged)
+    return dict.fromkeys(oids, RowSecurity()) | {oid: _of_policies(rows) for oid, rows in by_table.items()}
+
+
+def _of_policies(judged: Sequence[RowMapping]) -> RowSecurity:
+    nearest = min(row["distance"] for row in judged if row["distance"] is not None)
+    [ours] = [_sight(row) for row in judged if row["is_current"]]
+    return RowSecurity(True, ours, tuple(_sight(row) for row in judged if row["distance"] == nearest))
+
+
+def _sight(row: RowMapping) -> Sight:
+    restricted = not row["is_exempt"] and row["restrict"]
+    return Sight(row["role"], restricted or not (row["is_exempt"] or row["show_all"]), restricted)
 
 
 def _held(connection: Connection, oids: Iterable[int]) -> Mapping[tuple[str, str], frozenset[str]]:

@@ -7,7 +7,8 @@ from sqlalchemy.exc import ProgrammingError
 from app import own_schema, revisions
 from app.config import Settings
 from app.dao import adoption_sql, platform_dao, revisions_dao
-from app.dao.platform import HistoryNotCovered, Platform
+from app.dao.catalogue import Sight
+from app.dao.platform import HistoryNotCovered
 from app.db import db
 
 LEAST_VERSION = 140_000
@@ -47,19 +48,22 @@ def check_database() -> None:
             raise DatabaseNotReady(f"The database says: {error.orig.diag.message_primary}. {GRANT}") from None
         raise
     for table in platform.catalogue.tables.values():
-        if table.row_security.hides_rows:
-            raise _hidden(platform, table.schema, table.name, "what it hides would be kept for ever")
+        if table.row_security.ours.hides_rows:
+            raise _hidden(table.row_security.ours, table.schema, table.name, "what it hides would be kept for ever")
     for key in (plan.key for plan in platform.deferring + platform.deleting):
-        if key.row_security.hides_rows:
-            raise _hidden(platform, key.schema, key.table, "a notification that they refer to would stop its batch")
+        if key.row_security.ours.hides_rows:
+            raise _hidden(
+                key.row_security.ours, key.schema, key.table, "a notification that they refer to would stop its batch"
+            )
 
 
-def _hidden(platform: Platform, schema: str, table: str, follows: str) -> DatabaseNotReady:
-    role = platform.catalogue.role
-    return DatabaseNotReady(
-        f"Row-level security may hide rows of {table} from role {role}: {follows}. As the table's owner: "
-        f"{adoption_sql.show_every_row(schema, table, role)}"
+def _hidden(ours: Sight, schema: str, table: str, follows: str) -> DatabaseNotReady:
+    mend = (
+        f"No further policy shows what a restrictive one hides. As an administrator: {adoption_sql.exempt(ours.role)}"
+        if ours.is_restricted
+        else f"As the table's owner: {adoption_sql.show_every_row(schema, table, ours.role)}"
     )
+    return DatabaseNotReady(f"Row-level security may hide rows of {table} from role {ours.role}: {follows}. {mend}")
 
 
 def check_accounts(settings: Settings) -> None:

@@ -3,7 +3,8 @@
 Seen to fail: the transaction of `look` made read write, a finding's level changed, each check taken out of the report,
 casts left out, the index that is there called exact, CASCADE deferred, the exit code of what is missing made 0, a GRANT
 taken out and one added, the preset's rule taken from the settings; each kind of harm that a cast does left out, a
-domain taken for what it is made of, our own database not known for ours, the column left out by which c is known.
+domain taken for what it is made of, our own database not known for ours, the column left out by which c is known;
+policies judged for whoever asks, for the group though it has a login, for an owner who is in it.
 """
 
 import json
@@ -18,7 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from app import config, create_app
 from app.adopt import casts, choice, report
-from app.adopt.findings import Level
+from app.adopt.findings import Finding, Level
 from app.dao import catalogue_dao
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES
 from app.dao.copying import How, copies
@@ -542,14 +543,14 @@ WRONG = [
         "ALTER TABLE notifications ENABLE ROW LEVEL SECURITY",
         "look",
         "notifications",
-        "row-level security on table notifications hides rows from the pipeline's role",
+        "row-level security on table notifications may hide rows from the pipeline's role",
     ),
     (
         "CREATE TABLE replies (of_row uuid REFERENCES notifications, of_other uuid REFERENCES notifications); "
         "ALTER TABLE replies ENABLE ROW LEVEL SECURITY",
         "look",
         "replies",
-        "row-level security on table replies hides rows from the pipeline's role: a notification that such a row",
+        "row-level security on table replies may hide rows from the pipeline's role: a notification that such a row",
     ),
 ]
 
@@ -569,8 +570,59 @@ def test_what_is_wrong_is_said_in_words(changed, environment, statements, level,
 def test_policies_of_a_table_whose_rows_go_by_themselves_hide_nothing_that_is_read(changed, environment):
     """PostgreSQL does it as the table's owner."""
     changed.exec_driver_sql("ALTER TABLE recipient_identifiers ENABLE ROW LEVEL SECURITY")
-    found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="d"), NIGHT)
-    assert [one for one in found.findings if "row-level security" in one.sentence] == []
+    assert hiding(changed, environment) == []
+
+
+EVERYBODY = "CREATE POLICY everybody ON notifications USING (true)"
+WORKERS = "CREATE ROLE retention_worker; CREATE ROLE of_eu LOGIN IN ROLE retention_worker"
+THEIRS = "CREATE POLICY theirs ON notifications TO retention_worker USING (true)"
+OWNED = "ALTER TABLE notifications OWNER TO an_owner"
+NARROWER = "CREATE POLICY narrower ON notifications AS RESTRICTIVE USING (international)"
+BYPASSRLS = "give the workers' login BYPASSRLS, since no further policy shows what a restrictive one hides: "
+HIDING = [
+    ([EVERYBODY], None, ""),
+    ([EVERYBODY, NARROWER], "may hide rows from the pipeline's role", BYPASSRLS),
+    ([WORKERS], "hides rows from role of_eu", "CREATE POLICY retention_worker ON public.notifications"),
+    (["CREATE ROLE retention_worker"], "hides rows from role retention_worker", "CREATE POLICY retention_worker"),
+    ([WORKERS, EVERYBODY, NARROWER], "hides rows from role of_eu", BYPASSRLS),
+    ([WORKERS, EVERYBODY, NARROWER, "ALTER ROLE of_eu BYPASSRLS"], None, ""),
+    (
+        ["CREATE ROLE retention_worker; CREATE ROLE an_owner LOGIN IN ROLE retention_worker", OWNED],
+        "hides rows from role retention_worker",
+        "CREATE POLICY",
+    ),
+    (["CREATE ROLE other_name", "SET LOCAL ROLE other_name"], "hides rows from role other_name", "CREATE POLICY"),
+    (["CREATE ROLE retention_worker; CREATE ROLE other_name", THEIRS, "SET LOCAL ROLE other_name"], None, ""),
+    ([EVERYBODY, "CREATE ROLE other_name", "SET LOCAL ROLE other_name"], None, ""),
+]
+
+
+@pytest.mark.parametrize(("statements", "sentence", "mend"), HIDING)
+def test_what_policies_hide_is_judged_for_the_pipelines_role_whoever_asks(
+    changed, environment, statements, sentence, mend
+):
+    """The owner sees every row: what it sees says nothing."""
+    for statement in ("ALTER TABLE notifications ENABLE ROW LEVEL SECURITY", *statements):
+        changed.exec_driver_sql(statement)
+    found = hiding(changed, environment)
+    assert len(found) == (sentence is not None)
+    for one in found:
+        assert f"row-level security on table notifications {sentence}: " in one.sentence
+        assert one.mend.startswith(mend)
+
+
+def test_the_policy_that_is_printed_ends_what_is_said(changed, environment):
+    changed.exec_driver_sql(f"ALTER TABLE notifications ENABLE ROW LEVEL SECURITY; {WORKERS}")
+    [found] = hiding(changed, environment)
+    changed.exec_driver_sql(found.mend)
+    assert hiding(changed, environment) == []
+
+
+def hiding(connection: Connection, environment: dict[str, str]) -> list[Finding]:
+    """What is said of row-level security."""
+    settings = settings_of(environment, PLATFORM_PRESET="d")
+    found = report.explain(catalogue_dao.read(connection), settings, NIGHT)
+    return [one for one in found.findings if one.sentence.startswith("row-level security on table ")]
 
 
 # Types in notifications and in history, a value, and what becomes of it.

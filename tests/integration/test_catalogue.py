@@ -3,7 +3,8 @@
 Seen to fail: dropped columns and included ones of an index kept, a domain not followed to what it is made of, the
 search path and the schema left out, `indisvalid` left out, any index of a referring table taken for one of its key,
 constraints' own triggers kept, the table of statuses read by a role that may not, row-level security asked for the role
-that looks, a rule that is off kept, a key taken for validated, the server's version made up.
+that looks, a policy's roles, commands and expression left out, a rule that is off kept, a key taken for validated, the
+server's version made up.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, inspect, text
 
 from app.dao import catalogue_dao
-from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, RowSecurity, Rule, Type
+from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, Catalogue, RowSecurity, Rule, Type
 from app.models.types import EMAIL, NOTIFICATION_TYPES, SMS, STATUSES
 from tests.variants import ALL, OWN, database, load, rows
 
@@ -48,12 +49,8 @@ def test_columns_are_read_as_they_are_declared(named):
         ]
         labels = {column["name"]: tuple(getattr(column["type"], "enums", ())) for column in declared}
         assert {one.name: one.type.labels or () for one in table.columns.values()} == labels
-        assert (table.schema, table.kind, table.has_children, table.row_security) == (
-            "public",
-            "r",
-            False,
-            RowSecurity(),
-        )
+        assert (table.schema, table.kind, table.has_children) == ("public", "r", False)
+        assert table.row_security == RowSecurity()
 
 
 def test_keys_and_indexes_are_read_in_the_order_of_their_columns(named):
@@ -171,7 +168,7 @@ def test_triggers_rules_row_security_partitions_and_checks_are_seen(changed):
         ("off", {"INSERT"}, False),
         ("seen", {"DELETE", "UPDATE"}, True),
     ]
-    assert (live.row_security, tables["services"].has_children) == (RowSecurity(is_on=True, hides_rows=True), True)
+    assert (live.row_security.ours.hides_rows, tables["services"].has_children) == (True, True)
     assert (live.rules, tables[HISTORY].rules) == ((), (Rule("elsewhere", "UPDATE"),))
     assert tables[HISTORY].checks == {"CHECK ((billable_units >= 0))"}
     assert (live.privileges.table, live.privileges.columns_to_update) == ({"SELECT"}, {"updated_at"})
@@ -180,15 +177,64 @@ def test_triggers_rules_row_security_partitions_and_checks_are_seen(changed):
 def test_row_security_of_a_referring_table_is_asked_for_the_role_that_looks(changed):
     for statement in ("ALTER TABLE scheduled_notifications ENABLE ROW LEVEL SECURITY", "CREATE ROLE a_reader"):
         changed.execute(text(statement))
-    of_owner = {key.table: key.row_security for key in catalogue_dao.read(changed).referring}
-    changed.execute(text("SET LOCAL ROLE a_reader"))
-    of_reader = {key.table: key.row_security for key in catalogue_dao.read(changed).referring}
-    nothing = RowSecurity()
-    assert of_owner == {"scheduled_notifications": RowSecurity(is_on=True), "recipient_identifiers": nothing}
-    assert of_reader == {
-        "scheduled_notifications": RowSecurity(is_on=True, hides_rows=True),
-        "recipient_identifiers": nothing,
-    }
+    of_owner, of_reader = (
+        {key.table: (key.row_security.is_on, key.row_security.ours.hides_rows) for key in found.referring}
+        for found in (catalogue_dao.read(changed), as_a_reader(changed))
+    )
+    assert of_owner == {"scheduled_notifications": (True, False), "recipient_identifiers": (False, False)}
+    assert of_reader == {"scheduled_notifications": (True, True), "recipient_identifiers": (False, False)}
+
+
+EVERYBODY = "USING (true)"
+POLICIES = [
+    ((), True, False),
+    ((EVERYBODY,), False, False),
+    (("TO a_reader USING (true)",), False, False),
+    (("TO a_group USING (true)",), False, False),
+    (("TO pg_monitor USING (true)",), True, False),
+    (("FOR SELECT USING (true)",), True, False),
+    (("USING (key_type <> 'test')",), True, False),
+    ((EVERYBODY, "AS RESTRICTIVE USING (international)"), True, True),
+    ((EVERYBODY, "AS RESTRICTIVE FOR SELECT TO a_group USING (international)"), True, True),
+    ((EVERYBODY, "AS RESTRICTIVE FOR DELETE USING (false)"), True, True),
+    ((EVERYBODY, "AS RESTRICTIVE FOR SELECT TO pg_monitor USING (false)"), False, False),
+    ((EVERYBODY, "AS RESTRICTIVE FOR INSERT WITH CHECK (false)"), False, False),
+    ((EVERYBODY, "AS RESTRICTIVE WITH CHECK (international)"), False, False),
+    ((EVERYBODY, "AS RESTRICTIVE USING (true)"), False, False),
+]
+
+
+@pytest.mark.parametrize(("policies", "hides_rows", "is_restricted"), POLICIES)
+def test_a_policy_counts_for_the_roles_and_the_statements_that_it_is_for(changed, policies, hides_rows, is_restricted):
+    changed.execute(text("ALTER TABLE notifications ENABLE ROW LEVEL SECURITY"))
+    changed.execute(text("CREATE ROLE a_reader; CREATE ROLE a_group ROLE a_reader"))
+    for number, policy in enumerate(policies):
+        changed.execute(text(f"CREATE POLICY policy_{number} ON notifications {policy}"))
+    ours = as_a_reader(changed).tables[NOTIFICATIONS].row_security.ours
+    assert (ours.hides_rows, ours.is_restricted) == (hides_rows, is_restricted)
+
+
+@pytest.mark.parametrize(
+    ("statement", "hides_rows"),
+    [
+        ("ALTER ROLE a_reader BYPASSRLS", False),
+        ("ALTER TABLE notifications OWNER TO a_reader", False),
+        ("ALTER TABLE notifications OWNER TO a_reader, FORCE ROW LEVEL SECURITY", True),
+        ("ALTER ROLE a_reader SUPERUSER; ALTER TABLE notifications FORCE ROW LEVEL SECURITY", False),
+    ],
+)
+def test_who_is_exempt_from_policies_is_who_postgresql_exempts(changed, statement, hides_rows):
+    changed.execute(text("ALTER TABLE notifications ENABLE ROW LEVEL SECURITY; CREATE ROLE a_reader"))
+    changed.execute(text(statement))
+    ours = as_a_reader(changed).tables[NOTIFICATIONS].row_security.ours
+    active = changed.execute(text("SELECT row_security_active('notifications')")).scalar_one()
+    assert (ours.hides_rows, ours.role) == (hides_rows, "a_reader")
+    assert active == hides_rows
+
+
+def as_a_reader(connection: Connection) -> Catalogue:
+    connection.execute(text("SET LOCAL ROLE a_reader"))
+    return catalogue_dao.read(connection)
 
 
 def test_a_key_of_a_referring_table_is_indexed_when_an_index_begins_with_its_columns(changed):

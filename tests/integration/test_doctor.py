@@ -214,6 +214,22 @@ def test_a_role_that_passes_over_policies_is_as_it_should_be_where_there_are_any
         connection.exec_driver_sql("ALTER TABLE services DISABLE ROW LEVEL SECURITY")
 
 
+def test_against_a_restrictive_policy_passing_over_policies_is_what_helps(app, connection, settings):
+    login = db.engine.url.username
+    connection.exec_driver_sql("ALTER TABLE services ENABLE ROW LEVEL SECURITY")
+    connection.exec_driver_sql("CREATE POLICY everybody ON services USING (true)")
+    connection.exec_driver_sql("CREATE POLICY narrower ON services AS RESTRICTIVE USING (id IS NULL)")
+    try:
+        [mend] = [one.mend for one in database.tables(settings) if "hide rows of services" in one.says]
+        assert "CREATE POLICY" not in mend
+        connection.exec_driver_sql(mend.partition("As an administrator: ")[2])
+        assert "row" not in bad_words(database.examine(settings))
+    finally:
+        connection.exec_driver_sql(f"ALTER ROLE {login} NOBYPASSRLS")
+        connection.exec_driver_sql("DROP POLICY everybody ON services; DROP POLICY narrower ON services")
+        connection.exec_driver_sql("ALTER TABLE services DISABLE ROW LEVEL SECURITY")
+
+
 @pytest.mark.parametrize(("on_delete", "is_read"), [("NO ACTION", True), ("CASCADE", False)])
 def test_policies_of_a_table_that_refers_matter_where_we_read_it(app, connection, settings, on_delete, is_read):
     """What a key does by itself PostgreSQL does as the table's owner."""
