@@ -5,8 +5,14 @@ from collections.abc import Iterator
 from app.adopt import hidden, indexes
 from app.adopt.findings import Finding, amount, look, note
 from app.config import Settings
-from app.dao.catalogue import NOTIFICATIONS, Catalogue, ForeignKey, Table
+from app.dao import adoption_sql
+from app.dao.catalogue import NOTIFICATIONS, PARTITIONED_TABLE, Catalogue, ForeignKey, Table
 from app.dao.referring import Plan, plans
+
+BY_PARTITION = (
+    "made partition by partition, since PostgreSQL makes none CONCURRENTLY for all of them: one of the table alone, "
+    "then CREATE INDEX CONCURRENTLY on each partition and ALTER INDEX … ATTACH PARTITION with it. It begins with "
+)
 
 
 def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
@@ -34,6 +40,8 @@ def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
 def _index(key: ForeignKey, live: Table) -> str:
     """What makes it, and its cost; the columns are of the types that they refer to."""
     name = f"ix_{key.table}_{'_'.join(key.columns)}"
+    if key.kind == PARTITIONED_TABLE:
+        return BY_PARTITION + adoption_sql.create_index_of_parent(name, key.schema, key.table, key.columns)
     types = (live.columns[referred].type for referred in key.referred_columns)
     of_columns = zip(key.columns, types, strict=True)
     return indexes.advise(name, key.schema, key.table, of_columns, key.rows, key.bytes).said

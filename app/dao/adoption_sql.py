@@ -20,6 +20,7 @@ DROP_SCHEMA = "DROP SCHEMA {schema};"
 GIVE_SCHEMA = "ALTER SCHEMA {schema} OWNER TO {role};"
 CREATE_INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} ({columns});"
 CREATE_INDEX_LIKE = "CREATE {unique}INDEX CONCURRENTLY ON {table} ({columns}){where};"
+CREATE_INDEX_OF_PARENT = "CREATE INDEX {index} ON ONLY {table} ({columns});"
 DROP_INDEX = "DROP INDEX CONCURRENTLY {index};"
 SHOW_EVERY_ROW = "CREATE POLICY {role} ON {table} TO {role} USING (true);"
 EXEMPT = "ALTER ROLE {role} BYPASSRLS;"
@@ -91,6 +92,12 @@ def create_index(index: str, schema: str, table: str, columns: Sequence[str]) ->
     """An index made beside live traffic."""
     listed = ", ".join(quoted(column) for column in columns)
     return _rendered(CREATE_INDEX, index=quoted(index), table=quoted(schema, table), columns=listed)
+
+
+def create_index_of_parent(index: str, schema: str, table: str, columns: Sequence[str]) -> str:
+    """An index of a partitioned table, made at once: it is used when each partition has one that is attached to it."""
+    listed = ", ".join(quoted(column) for column in columns)
+    return _rendered(CREATE_INDEX_OF_PARENT, index=quoted(index), table=quoted(schema, table), columns=listed)
 
 
 def create_index_like(table: str, columns: Sequence[str], is_unique: bool, predicate: str | None) -> str:

@@ -123,7 +123,7 @@ class ForeignKey:
     rows: int | None
     """About how many rows the table has; None: never analysed."""
     bytes: int
-    """About how large the table is, without its indexes."""
+    """About how large the table is, without its indexes; 0 of one that is partitioned."""
     is_indexed: bool
     """Whether an index begins with its columns, so that the rows of one that is deleted can be found."""
     is_validated: bool
@@ -131,6 +131,8 @@ class ForeignKey:
     stopped_by: str | None = None
     """A table with a key without an action that points at rows of `table`, or at what goes with them by CASCADE: such a
     row can't be deleted while one of that table refers to it."""
+    kind: str = ORDINARY_TABLE
+    """The table's, as Table has it."""
     row_security: RowSecurity = RowSecurity()
     """Of `table`."""
 
@@ -184,7 +186,7 @@ class Table:
     rows: int | None
     """About how many; None: never analysed."""
     bytes: int
-    """About how large, without its indexes."""
+    """About how large, without its indexes; 0 if it is partitioned."""
     privileges: Privileges
 
     @property

@@ -38,12 +38,13 @@ WHERE = text(
     """
 )
 
-# Not to_regclass: it raises where the role may not use a schema that is named.
+# Not to_regclass: it raises where the role may not use a schema that is named. A partitioned table that was analysed
+# has -1 pages.
 RELATIONS = text(
     """
     SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
            nullif(c.reltuples, -1)::bigint AS rows,
-           c.relpages::bigint * current_setting('block_size')::bigint AS bytes,
+           greatest(c.relpages, 0)::bigint * current_setting('block_size')::bigint AS bytes,
            EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -137,10 +138,11 @@ CHECKS = text(
 # A partition's copy of its parent's key has a parent of its own, and is left out.
 FOREIGN_KEYS = text(
     """
-    SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, k.conrelid AS oid, k.confrelid AS referred_oid,
-           referred_schema.nspname AS referred_schema, referred.relname AS referred,
+    SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, c.relkind AS kind, k.conrelid AS oid,
+           k.confrelid AS referred_oid, referred_schema.nspname AS referred_schema, referred.relname AS referred,
            nullif(c.reltuples, -1)::bigint AS rows,
-           c.relpages::bigint * current_setting('block_size')::bigint AS bytes, k.convalidated AS is_validated,
+           greatest(c.relpages, 0)::bigint * current_setting('block_size')::bigint AS bytes,
+           k.convalidated AS is_validated,
            CASE k.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
                               WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS on_delete,
            ARRAY(

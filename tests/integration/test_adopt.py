@@ -788,6 +788,25 @@ def test_the_estimated_size_of_the_index_is_near_what_it_becomes(changed, enviro
     assert choice.best(catalogue_dao.read(changed).tables[NOTIFICATIONS]).is_exact
 
 
+def test_the_index_of_a_partitioned_table_is_made_partition_by_partition(changed, environment):
+    """PostgreSQL makes none beside live traffic on all of them at once."""
+    for statement in (
+        "CREATE TABLE tags (of_row uuid REFERENCES notifications, day date) PARTITION BY RANGE (day)",
+        "CREATE TABLE tags_of_all_days PARTITION OF tags DEFAULT",
+        "ANALYZE tags",
+    ):
+        changed.exec_driver_sql(statement)
+    found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="d"), NIGHT)
+    [mend] = [one.mend for one in found.findings if "of table tags begins with of_row" in one.sentence]
+    assert "CREATE INDEX CONCURRENTLY on each partition" in mend
+    changed.exec_driver_sql(mend[mend.index("CREATE INDEX ix_tags_of_row") :])
+    [key] = [key for key in catalogue_dao.read(changed).referring if key.table == "tags"]
+    assert (key.bytes, key.is_indexed) == (0, False)
+    changed.exec_driver_sql("CREATE INDEX of_all_days ON tags_of_all_days (of_row)")
+    changed.exec_driver_sql("ALTER INDEX ix_tags_of_row ATTACH PARTITION of_all_days")
+    assert [one.is_indexed for one in catalogue_dao.read(changed).referring if one.table == "tags"] == [True]
+
+
 def test_names_that_need_it_are_quoted_in_what_is_printed(changed, environment):
     changed.exec_driver_sql('ALTER SCHEMA public RENAME TO "the Platform"')
     changed.exec_driver_sql('ALTER TABLE "the Platform".scheduled_notifications RENAME TO "order"')

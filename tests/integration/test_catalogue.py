@@ -13,7 +13,17 @@ import pytest
 from sqlalchemy import Connection, inspect, text
 
 from app.dao import catalogue_dao
-from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, Catalogue, RowSecurity, Rule, Type
+from app.dao.catalogue import (
+    HISTORY,
+    NOTIFICATIONS,
+    ORDINARY_TABLE,
+    PARTITIONED_TABLE,
+    PLATFORM_TABLES,
+    Catalogue,
+    RowSecurity,
+    Rule,
+    Type,
+)
 from app.models.types import EMAIL, NOTIFICATION_TYPES, SMS, STATUSES
 from tests.variants import ALL, OWN, database, load, rows
 
@@ -94,6 +104,25 @@ def test_sizes_and_shares_are_what_the_planner_knows(environment):
     assert known.tables[NOTIFICATIONS].rows == 20
     assert known.tables[NOTIFICATIONS].bytes >= 8192
     assert known.type_shares == {"email": pytest.approx(0.75), "sms": pytest.approx(0.25)}
+
+
+def test_a_partitioned_table_has_no_size_of_its_own(changed):
+    """PostgreSQL notes -1 page for one that was analysed."""
+    for statement in (
+        "DROP TABLE notification_history",
+        "CREATE TABLE notification_history (id uuid PRIMARY KEY) PARTITION BY LIST (id)",
+        "CREATE TABLE of_history PARTITION OF notification_history DEFAULT",
+        "ALTER TABLE scheduled_notifications RENAME TO before",
+        "CREATE TABLE scheduled_notifications (of_row uuid REFERENCES notifications) PARTITION BY LIST (of_row)",
+        "CREATE TABLE of_scheduled PARTITION OF scheduled_notifications DEFAULT",
+        "ANALYZE notification_history, scheduled_notifications",
+    ):
+        changed.execute(text(statement))
+    found = catalogue_dao.read(changed)
+    assert (found.tables[HISTORY].kind, found.tables[HISTORY].bytes) == (PARTITIONED_TABLE, 0)
+    of_keys = {key.table: (key.kind, key.bytes) for key in found.referring}
+    assert of_keys["scheduled_notifications"] == (PARTITIONED_TABLE, 0)
+    assert of_keys["before"][0] == ORDINARY_TABLE
 
 
 def test_tables_are_found_in_the_schema_that_is_named_whatever_the_search_path(changed):
