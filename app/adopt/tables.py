@@ -169,8 +169,8 @@ def _key_of_retentions(table: Table) -> Iterator[Finding]:
     ):
         yield look(
             table.name,
-            f"no unique index keeps table {table.name} to one retention of a service and type: with two of them every "
-            "step of that service and type fails",
+            f"no unique index keeps table {table.name} to one retention of a service and type: with two of them that "
+            "service and type is refused",
             "delete all but the right one of each, and keep them apart: "
             f"{adoption_sql.twice(table.schema, table.name, OF_ONE_RETENTION)} "
             f"{adoption_sql.create_unique_index(table.schema, table.name, OF_ONE_RETENTION)}",
