@@ -31,9 +31,10 @@ NAMED_BY_ERRORS = ("table_name", "column_name", "datatype_name", "constraint_nam
 """What PostgreSQL names beside its message."""
 OF_NAMES, OF_VALUES = "42", "22"
 """Classes of SQLSTATEs: of what is missing, ambiguous or not allowed; and of values that a type does not take."""
-WITHOUT_VALUES = ("22001", "22003")
-"""Of the latter, those whose messages name the type alone: too long, too large."""
-FUNCTION = "PL/pgSQL function"
+TOO_LONG = "22001"
+"""Of the latter, the one whose message names the type alone."""
+FUNCTION, OF_ITS_OWN = "PL/pgSQL function", "at RAISE"
+"""How PostgreSQL says where a trigger was, and that the message is the trigger's."""
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,16 @@ def _taken(connection: Connection, scope: Scope) -> Batch:
 
 
 def _refusal(error: DBAPIError) -> str:
-    """PostgreSQL's own message only where it can't quote a row."""
+    """With the message only where it is PostgreSQL's own, and can't quote a row."""
     original: Any = error.orig
     said, code = original.diag, str(original.pgcode)
     named = [
         f"{name.removesuffix('_name')} {value}" for name in NAMED_BY_ERRORS if (value := getattr(said, name, None))
     ]
-    if code.startswith(OF_NAMES) or code in WITHOUT_VALUES:
+    functions = [line for line in (said.context or "").splitlines() if line.startswith(FUNCTION)]
+    is_its_own = any(line.endswith(OF_ITS_OWN) for line in functions)
+    if (code.startswith(OF_NAMES) or code == TOO_LONG) and not is_its_own:
         named.append(said.message_primary)
-    named += [line for line in (said.context or "").splitlines() if line.startswith(FUNCTION)]
+    named += functions
     hint = "; flask retention adopt names columns whose values history may refuse" if code.startswith(OF_VALUES) else ""
     return f"{type(original).__name__} ({', '.join([*named, f'SQLSTATE {code}'])}){hint}"

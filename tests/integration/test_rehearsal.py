@@ -29,6 +29,7 @@ ANOTHER_RETENTION = text(
     "INSERT INTO service_data_retention (id, service_id, notification_type, days_of_retention, created_at) "
     "SELECT :id, service_id, notification_type, 5, created_at FROM service_data_retention"
 )
+TOO_LARGE = "3000000000"
 PRIVATE = "someone.private@example.test"
 
 
@@ -178,14 +179,20 @@ REFUSALS = {
         f"ALTER TABLE {HISTORY} ALTER client_reference TYPE varchar",
         "InvalidTextRepresentation (SQLSTATE 22P02); flask retention adopt names",
     ),
+    "too large a number": (
+        f"UPDATE {LIVE} SET client_reference = '{TOO_LARGE}'; "
+        f"ALTER TABLE {HISTORY} ALTER client_reference TYPE integer USING NULL",
+        f"ALTER TABLE {HISTORY} ALTER client_reference TYPE varchar",
+        "NumericValueOutOfRange (SQLSTATE 22003); flask retention adopt names",
+    ),
     "a trigger": (
         """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
-            AS $$ BEGIN RAISE USING MESSAGE = OLD.client_reference; END $$;
+            AS $$ BEGIN RAISE USING MESSAGE = OLD.client_reference, ERRCODE = '42501'; END $$;
         CREATE TRIGGER refuse BEFORE DELETE ON notifications FOR EACH ROW EXECUTE FUNCTION refuse()
         """,
         "DROP FUNCTION refuse CASCADE",
-        "RaiseException (PL/pgSQL function refuse() line 1 at RAISE, SQLSTATE P0001).",
+        "InsufficientPrivilege (PL/pgSQL function refuse() line 1 at RAISE, SQLSTATE 42501).",
     ),
     "a column that is not there": (
         "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql"
@@ -209,6 +216,7 @@ def test_a_refusal_says_what_can_be_done_about_it_and_no_value(app, connection, 
     assert expected in said.stdout
     assert said.exit_code == 1
     assert PRIVATE not in said.output
+    assert TOO_LARGE not in said.output
 
 
 def test_letters_without_files_go_as_a_step_would_have_them(connection, engine, environment):
