@@ -163,6 +163,7 @@ def _key(table: Table) -> Iterator[Finding]:
 def _key_of_retentions(table: Table) -> Iterator[Finding]:
     if not set(OF_ONE_RETENTION) <= table.columns.keys():
         return
+    named = adoption_sql.quoted(table.schema, table.name)
     if not any(
         index.is_unique and index.is_valid and index.predicate is None and set(index.columns) <= set(OF_ONE_RETENTION)
         for index in table.indexes
@@ -173,7 +174,7 @@ def _key_of_retentions(table: Table) -> Iterator[Finding]:
             "service and type is refused",
             "delete all but the right one of each, and keep them apart: "
             f"{adoption_sql.twice(table.schema, table.name, OF_ONE_RETENTION)} "
-            f"{adoption_sql.create_unique_index(table.schema, table.name, OF_ONE_RETENTION)}",
+            f"{adoption_sql.create_index_like(named, OF_ONE_RETENTION, is_unique=True)}",
         )
 
 

@@ -32,7 +32,6 @@ COUNT_OF_NO_SERVICE = (
 COUNT_NULLS = "SELECT count(*) FROM {table} WHERE {column} IS NULL;"
 WORDS = "SELECT DISTINCT {column} FROM {table};"
 TWICE = "SELECT {columns}, count(*) FROM {table} GROUP BY {columns} HAVING count(*) > 1;"
-CREATE_UNIQUE_INDEX = "CREATE UNIQUE INDEX CONCURRENTLY ON {table} ({columns});"
 ANY_PRIVILEGE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"})
 
 # named: the other parameter styles would double a percent sign.
@@ -90,24 +89,21 @@ def revoke_on_table(schema: str, table: str, role: str) -> str:
 
 def create_index(index: str, schema: str, table: str, columns: Sequence[str]) -> str:
     """An index made beside live traffic."""
-    listed = ", ".join(quoted(column) for column in columns)
-    return _rendered(CREATE_INDEX, index=quoted(index), table=quoted(schema, table), columns=listed)
+    return _rendered(CREATE_INDEX, index=quoted(index), table=quoted(schema, table), columns=_listed(columns))
 
 
 def create_index_of_parent(index: str, schema: str, table: str, columns: Sequence[str]) -> str:
     """An index of a partitioned table, made at once: it is used when each partition has one that is attached to it."""
-    listed = ", ".join(quoted(column) for column in columns)
-    return _rendered(CREATE_INDEX_OF_PARENT, index=quoted(index), table=quoted(schema, table), columns=listed)
+    return _rendered(CREATE_INDEX_OF_PARENT, index=quoted(index), table=quoted(schema, table), columns=_listed(columns))
 
 
-def create_index_like(table: str, columns: Sequence[str], is_unique: bool, predicate: str | None) -> str:
+def create_index_like(table: str, columns: Sequence[str], is_unique: bool = False, predicate: str | None = None) -> str:
     """An index made beside live traffic, named by PostgreSQL. The table is given as SQL writes it; the predicate is one
     of the code's own.
     """
     where = f" WHERE {predicate}" if predicate else ""
-    listed = ", ".join(quoted(column) for column in columns)
     unique = "UNIQUE " if is_unique else ""
-    return _rendered(CREATE_INDEX_LIKE, unique=unique, table=table, columns=listed, where=where)
+    return _rendered(CREATE_INDEX_LIKE, unique=unique, table=table, columns=_listed(columns), where=where)
 
 
 def drop_index(schema: str, index: str) -> str:
@@ -147,12 +143,11 @@ def words(schema: str, table: str, column: str) -> str:
 
 def twice(schema: str, table: str, columns: Sequence[str]) -> str:
     """What more than one row has in these columns."""
-    return _rendered(TWICE, table=quoted(schema, table), columns=", ".join(map(quoted, columns)))
+    return _rendered(TWICE, table=quoted(schema, table), columns=_listed(columns))
 
 
-def create_unique_index(schema: str, table: str, columns: Sequence[str]) -> str:
-    """A unique index made beside live traffic, named by PostgreSQL."""
-    return _rendered(CREATE_UNIQUE_INDEX, table=quoted(schema, table), columns=", ".join(map(quoted, columns)))
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(quoted(column) for column in columns)
 
 
 def _rendered(statement: str, **parts: str) -> str:
