@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from app.adopt.findings import Finding, look
 from app.config import Settings
 from app.dao import adoption_sql
-from app.dao.catalogue import WORKERS, Catalogue
+from app.dao.catalogue import Catalogue
 from app.retention.privileges import OF_OWN_TABLES, OF_REVISIONS, Grant, on_platform, schemas_of_platform
-
-ROLE = WORKERS
 
 
 def of_own_tables(schema: str) -> list[Grant]:

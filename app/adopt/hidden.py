@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 from app.adopt.findings import Finding, look
-from app.adopt.grants import ROLE
 from app.dao import adoption_sql
-from app.dao.catalogue import EVERYBODY, RowSecurity
+from app.dao.catalogue import EVERYBODY, WORKERS, RowSecurity
 
 OF_PLATFORM = "what it hides would neither be moved nor be reported as overdue"
 OF_REFERRING = "a notification that such a row refers to would stop its whole batch, night after night"
@@ -28,5 +27,5 @@ def check(schema: str, table: str, found: RowSecurity, follows: str) -> Iterator
             f"row-level security on table {table} {hides}: {follows}, so that workers do not start",
             AGAINST_RESTRICTIVE
             if is_restricted
-            else f"{adoption_sql.show_every_row(schema, table, ROLE)} -- or give the workers' login BYPASSRLS",
+            else f"{adoption_sql.show_every_row(schema, table, WORKERS)} -- or give the workers' login BYPASSRLS",
         )

@@ -9,10 +9,9 @@ from sqlalchemy import Connection
 
 from app.adopt import choice, copying, grants, policy, referring, tables, unseen, words
 from app.adopt.findings import Finding, can_run
-from app.adopt.grants import ROLE
 from app.config import Settings
 from app.dao import catalogue_dao, installation_dao, revisions_dao
-from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, Catalogue, Table
+from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, WORKERS, Catalogue, Table
 from app.dao.copying import Copy, copies
 from app.dao.referring import Plan, plans
 from app.db import db
@@ -158,8 +157,8 @@ def explain(
         referring=plans(catalogue, settings.tables_deleted_with),
         policies=policy.compare(preset, settings),
         findings=list(_findings(catalogue, settings, night, preset)),
-        grants=grants.statements(catalogue, settings, ROLE, installed=installed) if is_whole else [],
-        taken_back=grants.taken_back(catalogue, settings, ROLE) if is_whole else [],
+        grants=grants.statements(catalogue, settings, WORKERS, installed=installed) if is_whole else [],
+        taken_back=grants.taken_back(catalogue, settings, WORKERS) if is_whole else [],
         letters=_letters(settings),
     )
 

@@ -6,11 +6,11 @@ import click
 
 from app.adopt.concerns import Concern
 from app.adopt.findings import Finding, Level, amount, size
-from app.adopt.grants import ROLE
 from app.adopt.installation import OWN_TABLES, Installation
 from app.adopt.report import Adoption
 from app.dao import adoption_sql
 from app.dao.adoption_sql import quoted
+from app.dao.catalogue import WORKERS
 from app.dao.copying import How
 
 TITLES = {
@@ -58,7 +58,7 @@ def _lines(found: Adoption) -> Iterator[str]:
 
 
 def _grants(grants: Sequence[str]) -> Iterator[str]:
-    yield f"\nThe least that the pipeline's role needs (once on the server: CREATE ROLE {ROLE} NOLOGIN;):"
+    yield f"\nThe least that the pipeline's role needs (once on the server: CREATE ROLE {WORKERS} NOLOGIN;):"
     yield from (f"  {statement}" for statement in grants)
 
 
@@ -104,7 +104,7 @@ def before_uninstalling(found: Installation, nights: int, concerns: Sequence[Con
 def taken_back(statements: Sequence[str]) -> None:
     """What takes back what was granted on the platform's tables, which nobody but its team does."""
     if statements:
-        click.echo(f"\nWhat was granted to {ROLE} on the platform's tables is taken back with:")
+        click.echo(f"\nWhat was granted to {WORKERS} on the platform's tables is taken back with:")
     for statement in statements:
         click.echo(f"  {statement}")
     click.echo("With pg_read_all_stats revoked, too, where it was granted, the role and its logins can be dropped.")
