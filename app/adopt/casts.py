@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import NamedTuple
 
-from app.dao.catalogue import STRINGS, Type
+from app.dao.catalogue import NUMBERS, STRINGS, Type
 
 SILENTLY = "and nothing says so"
 STOPS = "stops its chain"
@@ -62,7 +62,7 @@ def harms(source: Type, target: Type) -> Iterator[str]:
         yield from _as_text(source, target)
     elif source.name in STRINGS:
         yield f"a text that is no {target.formatted} {STOPS}"
-    elif _is_number(source) and _is_number(target):
+    elif source.name in NUMBERS and target.name in NUMBERS:
         yield from _as_number(source, target)
     elif source.base != target.base:
         harm = BY_PAIR.get((source.name, target.name), NOT_KNOWN)
@@ -85,10 +85,6 @@ def _length(of: Type) -> float:
         return max(len(label) for label in of.labels)
     given = _modifiers(of) if of.name in STRINGS else ()
     return given[0] if given else LENGTHS.get(of.name, inf)
-
-
-def _is_number(of: Type) -> bool:
-    return of.name in HAS or of.name == "numeric"
 
 
 def _as_number(source: Type, target: Type) -> Iterator[str]:

@@ -15,6 +15,9 @@ WORKERS = "retention_worker"
 EVERYBODY = "public"
 """Stands for every role, also one that is yet to be made. None can have that name."""
 STRINGS = ("text", "varchar", "bpchar", "name")
+NUMBERS = ("int2", "int4", "int8", "numeric", "float4", "float8")
+Casts = Mapping[tuple[tuple[str, str], tuple[str, str]], bool]
+"""Between types, by their `base`: whether an INSERT makes the cast by itself."""
 ORDINARY_TABLE, PARTITIONED_TABLE = "r", "p"
 
 
@@ -216,8 +219,8 @@ class Catalogue:
     """What the role may do with these tables and those at the other end of the keys, by schema and name."""
     usable_schemas: frozenset[str] = frozenset()
     """Of the schemas of all these tables and of their types, those whose names the role may use."""
-    casts: Mapping[tuple[tuple[str, str], tuple[str, str]], bool] = field(default_factory=lambda: MappingProxyType({}))
-    """Casts between types of these tables, by their `base`: whether an INSERT makes them by itself."""
+    casts: Casts = field(default_factory=lambda: MappingProxyType({}))
+    """Between types of these tables."""
     statuses: tuple[str, ...] | None = None
     """What notification_status may be, from its enum or from the table that it refers to; None: not known."""
     types: tuple[str, ...] | None = None

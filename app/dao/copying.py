@@ -4,17 +4,14 @@ Every column of history moves, and no other. A column is never copied by its pla
 carrier's column where two tables have another order.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from app.dao.adoption_sql import quoted
-from app.dao.catalogue import HISTORY, NOTIFICATIONS, STRINGS, Catalogue, Type
+from app.dao.catalogue import HISTORY, NOTIFICATIONS, NUMBERS, STRINGS, Casts, Catalogue, Type
 
-NUMBERS = frozenset({"int2", "int4", "int8", "numeric", "float4", "float8"})
 WRITTEN = (*STRINGS, "json")
 """Types that keep a value as somebody wrote it."""
-Casts = Mapping[tuple[tuple[str, str], tuple[str, str]], bool]
 
 
 class How(Enum):
