@@ -13,7 +13,6 @@ from app.dao.catalogue import (
     Column,
     ForeignKey,
     Index,
-    Privileges,
     RowSecurity,
     Table,
     Type,
@@ -92,7 +91,7 @@ def table(name: str, **changes: Any) -> Table:
         row_security=RowSecurity(),
         rows=None,
         bytes=0,
-        privileges=Privileges(frozenset(), frozenset()),
+        columns_to_update=frozenset(),
     )
     return replace(made, **changes)
 

@@ -160,15 +160,6 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Privileges:
-    """What the current role may do with a table."""
-
-    table: frozenset[str]
-    """Of SELECT, INSERT, UPDATE and DELETE."""
-    columns_to_update: frozenset[str]
-
-
-@dataclass(frozen=True)
 class Table:
     """A table as it was found."""
 
@@ -190,7 +181,8 @@ class Table:
     """About how many; None: never analysed."""
     bytes: int
     """About how large, without its indexes; 0 if it is partitioned."""
-    privileges: Privileges
+    columns_to_update: frozenset[str]
+    """Columns that the current role may UPDATE, be it by themselves or with the whole table."""
 
     @property
     def primary_key(self) -> tuple[str | None, ...]:
@@ -216,7 +208,9 @@ class Catalogue:
     from_notifications: tuple[ForeignKey, ...] = ()
     """Foreign keys of notifications."""
     held_on: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
-    """What the role may do with these tables and those at the other end of the keys, by schema and name."""
+    """Of SELECT, INSERT, UPDATE and DELETE, what the role may do with these tables and those at the other end of the
+    keys, by schema and name.
+    """
     usable_schemas: frozenset[str] = frozenset()
     """Of the schemas of all these tables and of their types, those whose names the role may use."""
     casts: Casts = field(default_factory=lambda: MappingProxyType({}))

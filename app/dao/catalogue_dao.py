@@ -22,7 +22,6 @@ from app.dao.catalogue import (
     Column,
     ForeignKey,
     Index,
-    Privileges,
     RowSecurity,
     Rule,
     Sight,
@@ -286,12 +285,10 @@ def read(connection: Connection, schema: str | None = None) -> Catalogue:
     }
     oid_of = {row["name"]: row["oid"] for row in found}
     keys = connection.execute(FOREIGN_KEYS, {"notifications": oid_of.get(NOTIFICATIONS), **of_tables}).mappings().all()
-    held = _held(connection, {*oids, *(oid for row in keys for oid in (row["oid"], row["referred_oid"]))})
     policies = _row_security(connection, {*oids, *(row["oid"] for row in keys)})
     tables = {
         row["name"]: _table(
             row,
-            held=held[row["schema"], row["name"]],
             row_security=policies[row["oid"]],
             **{name: of_oid[row["oid"]] for name, of_oid in parts.items()},
         )
@@ -313,7 +310,7 @@ def read(connection: Connection, schema: str | None = None) -> Catalogue:
         ),
         from_history=tuple(_foreign_key(row, policies) for row in keys if row["oid"] == history),
         from_notifications=tuple(_foreign_key(row, policies) for row in keys if row["oid"] == live),
-        held_on=held,
+        held_on=_held(connection, {*oids, *(oid for row in keys for oid in (row["oid"], row["referred_oid"]))}),
         usable_schemas=_usable(connection, tables.values(), keys),
         casts=_casts(connection, tables.values()),
         statuses=statuses,
@@ -331,7 +328,6 @@ def _by_oid(rows: Iterable[RowMapping]) -> defaultdict[int, list[RowMapping]]:
 
 def _table(
     row: RowMapping,
-    held: frozenset[str],
     row_security: RowSecurity,
     columns: Sequence[RowMapping],
     indexes: Sequence[RowMapping],
@@ -347,7 +343,7 @@ def _table(
         triggers=tuple(Trigger(one["name"], tuple(one["events"]), one["is_enabled"]) for one in triggers),
         rules=tuple(Rule(rule["name"], rule["event"]) for rule in rules),
         checks=frozenset(check["definition"] for check in checks),
-        privileges=Privileges(held, frozenset(column["name"] for column in columns if column["may_update"])),
+        columns_to_update=frozenset(column["name"] for column in columns if column["may_update"]),
     )
 
 

@@ -57,7 +57,7 @@ class Grant:
     def lacking(self, catalogue: Catalogue) -> list[str]:
         """Of these, what the role that read the catalogue has not: `SELECT`, `UPDATE (updated_at)`."""
         if self.columns:
-            of_columns = catalogue.tables[self.table].privileges.columns_to_update
+            of_columns = catalogue.tables[self.table].columns_to_update
             return [f"UPDATE ({column})" for column in self.columns if column not in of_columns]
         held = catalogue.held(self.schema, self.table)
         return [privilege for privilege in self.privileges if privilege not in held]

@@ -143,8 +143,9 @@ def test_a_schema_that_the_role_may_not_use_is_read_all_the_same(changed):
     changed.execute(text("CREATE SCHEMA hidden CREATE TABLE notifications (id uuid)"))
     changed.execute(text("CREATE ROLE nobody_in_particular"))
     changed.execute(text("SET LOCAL ROLE nobody_in_particular"))
-    table = catalogue_dao.read(changed, "hidden").tables[NOTIFICATIONS]
-    assert (list(table.columns), table.privileges.table) == (["id"], frozenset())
+    of_hidden = catalogue_dao.read(changed, "hidden")
+    assert list(of_hidden.tables[NOTIFICATIONS].columns) == ["id"]
+    assert of_hidden.held_on["hidden", NOTIFICATIONS] == frozenset()
     of_public = catalogue_dao.read(changed, "public")
     assert of_public.statuses is None, "the role may not read the table of statuses"
 
@@ -190,7 +191,8 @@ def test_triggers_rules_row_security_partitions_and_checks_are_seen(changed):
         changed.execute(text(statement))
     of_owner = catalogue_dao.read(changed).tables
     changed.execute(text("SET LOCAL ROLE a_reader"))
-    tables = catalogue_dao.read(changed).tables
+    of_reader = catalogue_dao.read(changed)
+    tables = of_reader.tables
     live = tables[NOTIFICATIONS]
     assert {name for name, table in of_owner.items() if table.row_security.is_on} == {NOTIFICATIONS}
     assert [(one.name, set(one.events), one.is_enabled) for one in live.triggers] == [
@@ -200,7 +202,7 @@ def test_triggers_rules_row_security_partitions_and_checks_are_seen(changed):
     assert (live.row_security.ours.hides_rows, tables["services"].has_children) == (True, True)
     assert (live.rules, tables[HISTORY].rules) == ((), (Rule("elsewhere", "UPDATE"),))
     assert tables[HISTORY].checks == {"CHECK ((billable_units >= 0))"}
-    assert (live.privileges.table, live.privileges.columns_to_update) == ({"SELECT"}, {"updated_at"})
+    assert (of_reader.held_on[live.schema, live.name], live.columns_to_update) == ({"SELECT"}, {"updated_at"})
 
 
 def test_row_security_of_a_referring_table_is_asked_for_the_role_that_looks(changed):
