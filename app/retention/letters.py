@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Connection
 
+from app.config import Settings
 from app.dao import deferred_dao, notifications_dao, runs_dao
 from app.dao.deferred_dao import Whose
 from app.dao.notifications_dao import LetterRow, Scope
@@ -103,6 +104,11 @@ def remove(
     if intent is not None and not deletion.unknown:
         runs_dao.finish_intent(connection, intent)
     return report
+
+
+def go_after_files(scope: Scope, settings: Settings) -> bool:
+    """Whether these rows go after their files. Letters without files go as messages do."""
+    return scope.is_letter and settings.letters_have_files
 
 
 def within_reach(connection: Connection, tools: Tools, scope: Scope, now: datetime) -> Scope:

@@ -18,6 +18,7 @@ from app import clock
 from app.dao import notifications_dao, rehearsal_dao
 from app.dao.notifications_dao import REAL, Batch, CountsDiffer, Scope
 from app.db import db
+from app.retention import letters
 from app.retention.arguments import checked_types
 from app.retention.cutoffs import RetentionRefused, effective_cutoff
 from app.retention.nightly import find_overdue
@@ -131,11 +132,11 @@ def _taken(connection: Connection, scope: Scope) -> Batch:
     """As many as a step takes."""
     settings = tools().settings
     limit = settings.rows_per_step(scope.notification_type)
-    if not (scope.is_letter and settings.letters_have_files):
+    if not letters.go_after_files(scope, settings):
         return notifications_dao.take_messages(connection, scope, limit)
-    letters = notifications_dao.choose_letters(connection, scope, limit)
-    batch = notifications_dao.take_these(connection, [letter.id for letter in letters])
-    return replace(batch, first=letters[0].created_at, last=letters[-1].created_at) if letters else batch
+    chosen = notifications_dao.choose_letters(connection, scope, limit)
+    batch = notifications_dao.take_these(connection, [letter.id for letter in chosen])
+    return replace(batch, first=chosen[0].created_at, last=chosen[-1].created_at) if chosen else batch
 
 
 def _refusal(error: DBAPIError) -> str:

@@ -172,13 +172,13 @@ def _attempt(connection: Connection, tools: Tools, work: Work, now: datetime) ->
         if work.chain_id is None:
             raise
         return StepReport(refused=str(refusal))
-    if scope.is_letter and tools.settings.letters_have_files:
+    if letters.go_after_files(scope, tools.settings):
         scope = letters.within_reach(connection, tools, scope, now)
         attempt = Attempt(work.night, work.chain_id, work.step, work.cutoff, now, work.alone)
         deadline = Deadline(tools.settings.step_budget_seconds)
         report = letters.remove(connection, tools, scope, work.rows, attempt, deadline)
     else:
-        report = messages.remove(connection, scope, work.rows)  # letters without files go as messages do
+        report = messages.remove(connection, scope, work.rows)
     found_less = report.chosen < work.rows or not report.removed
     if found_less and not report.stopped and not report.missing_files:
         _look_around(connection, tools.settings, replace(scope, created_from=work.slice_from), report)
