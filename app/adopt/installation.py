@@ -63,7 +63,7 @@ def look() -> Installation:
         schema = installation_dao.schema(connection)
         if TABLE_OF_REVISIONS not in schema.tables:
             if schema.tables:
-                is_ours = revisions_dao.has_revisions(connection) and _is_of_single_database(connection)
+                is_ours = revisions_dao.has_revisions(connection) and is_of_single_database(connection)
                 raise Refused(OURS if is_ours else _not_ours(schema.name, schema.tables))
             state, revisions = State.ABSENT, frozenset[str]()
         else:
@@ -94,7 +94,8 @@ def _not_ours(schema: str, tables: frozenset[str]) -> str:
     )
 
 
-def _is_of_single_database(connection: Connection) -> bool:
+def is_of_single_database(connection: Connection) -> bool:
+    """Whether our own migrations made the platform's tables, too. Reads the table of revisions that is there."""
     return bool(revisions_dao.applied(connection, adopted=False) & known())
 
 

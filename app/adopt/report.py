@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.adopt import choice, copying, grants, policy, referring, tables, unseen, words
+from app.adopt import choice, copying, grants, installation, policy, referring, tables, unseen, words
 from app.adopt.findings import Finding, can_run
 from app.config import Settings
 from app.dao import catalogue_dao, installation_dao, revisions_dao
@@ -16,7 +16,6 @@ from app.dao.copying import Copy, copies
 from app.dao.referring import Plan, plans
 from app.db import db
 from app.presets import PRESETS, PresetName
-from app.revisions import known
 
 SECONDS_TO_LOOK = 30.0
 LETTERS = {
@@ -130,9 +129,7 @@ def look(settings: Settings, night: date, preset: PresetName | None = None) -> A
 
 def _is_ours(connection: Connection) -> bool:
     """Whether our own migrations made the platform's tables, too."""
-    if not installation_dao.may_read_revisions(connection):
-        return False
-    return bool(revisions_dao.applied(connection, adopted=False) & known())
+    return installation_dao.may_read_revisions(connection) and installation.is_of_single_database(connection)
 
 
 def explain(
