@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from app.local import seed_ordinary
-from app.local.seed_model import (
+from dev import seed_ordinary
+from dev.seed_model import (
     LONDON,
     Buckets,
     Expected,
@@ -17,7 +17,7 @@ from app.local.seed_model import (
     places,
     stored_files,
 )
-from app.local.seed_ordinary import Source
+from dev.seed_ordinary import Source
 
 
 @dataclass

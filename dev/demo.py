@@ -12,14 +12,14 @@ from psycopg2 import extensions
 from rich.console import Console
 from rich.table import Table
 
-from app.local import demo_accounts, ops_access, product
-from app.local.environment import replaced_environment
-from app.local.processes import HOST, StartError, answers, free_port
-from app.local.progress import TYPE_NAMES, Done, NightProgress, SeedProgress, console
-from app.local.seed import Plan, Seeded, seed
-from app.local.seed_model import Buckets
-from app.local.stack import Stack
-from app.local.verify import Due, Result, Verification
+from dev import demo_accounts, ops_access, product
+from dev.environment import replaced_environment
+from dev.processes import HOST, StartError, answers, free_port
+from dev.progress import TYPE_NAMES, Done, NightProgress, SeedProgress, console
+from dev.seed import Plan, Seeded, seed
+from dev.seed_model import Buckets
+from dev.stack import Stack
+from dev.verify import Due, Result, Verification
 
 ZONE = ZoneInfo("Europe/London")
 NIGHTLY = "delete-notifications-older-than-retention"
@@ -52,12 +52,13 @@ SELECT (SELECT count(*) FROM retention.run_types WHERE fanned_out_at IS NOT NULL
        (SELECT count(*) FROM retention.chains WHERE state = 'waiting' AND stage <> 'deferred')
 """
 RESTING = "SELECT reason, count(*) FROM retention.chains WHERE state = 'resting' GROUP BY reason"
+# A step may be for many services; the largest have steps of their own.
 WORK = """
-SELECT count(*), coalesce(max(steps), 0), coalesce(max(slices), 0)
-FROM (SELECT sum(n) AS n, sum(n) AS steps, count(*) AS slices
-      FROM (SELECT service_id, notification_type, slice, count(*) AS n FROM retention.steps
-            WHERE stage = 'real' GROUP BY 1, 2, 3) AS slices
-      GROUP BY service_id, notification_type) AS services
+SELECT (SELECT count(DISTINCT (of_one, notification_type))
+        FROM retention.steps, unnest(coalesce(services, ARRAY[service_id])) AS of_one WHERE stage = 'real'),
+       coalesce(max(steps), 0), coalesce(max(slices), 0)
+FROM (SELECT count(*) AS steps, count(DISTINCT slice) AS slices FROM retention.steps
+      WHERE stage = 'real' AND service_id IS NOT NULL GROUP BY service_id, notification_type) AS services
 """
 
 
@@ -231,7 +232,7 @@ def _say_result(out: Console, result: Result) -> None:
     if refused:
         out.print(
             f"Refused: {result.refused_services} services whose retention is no days or fewer; "
-            f"their {refused} rows stay until someone mends it",
+            f"their {refused} rows stay until someone fixes it",
             soft_wrap=True,
         )
     out.print(f"{result.cases} kinds of awkward cases checked, {len(result.wrong_cases)} wrong")

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from app.local import environment
-from app.local.broker import EmbeddedBroker
-from app.local.directory import StackDirectory, sweep
-from app.local.postgres import EmbeddedPostgres
-from app.local.processes import Child, StartError
-from app.local.s3 import MOTO, EmbeddedS3
-from app.local.signals import endings_interrupt, endings_wait
+from dev import environment
+from dev.broker import EmbeddedBroker
+from dev.directory import StackDirectory, sweep
+from dev.postgres import EmbeddedPostgres
+from dev.processes import Child, StartError
+from dev.s3 import MOTO, EmbeddedS3
+from dev.signals import cleaning_up, endings_interrupt, endings_wait
 
 BUCKETS = {
     "S3_BUCKET_LETTERS_PDF": "local-letters-pdf",
@@ -120,7 +120,7 @@ class Stack:
 
     def close(self) -> None:
         """What runs on the servers, then the servers, then the directory. A second time does nothing."""
-        with self._signals, endings_wait():
+        with self._signals, cleaning_up():
             self._ends.close()
 
     def _start(self) -> None:

@@ -1,13 +1,13 @@
-"""`python -m app.local demo | up | shell`: what `make` calls. And `break-bucket`, `mend-bucket`, to try the page on."""
+"""`python -m dev demo | up | shell`: what `make` calls. And `break-bucket`, `fix-bucket`, to try the page on."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.local.processes import StartError
-from app.local.product import ROOT
-from app.local.signals import endings_insist
+from dev.processes import StartError
+from dev.product import ROOT
+from dev.signals import endings_insist
 
 INTERRUPTED = 130
 STATE = ROOT / ".local" / "stack.json"
@@ -15,7 +15,7 @@ STATE = ROOT / ".local" / "stack.json"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m app.local")
+    parser = argparse.ArgumentParser(prog="python -m dev")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="seed, run one night and verify it, on embedded servers")
     demo.add_argument("--scale", type=_scale, default=1.0, help="how many times the ordinary 33,000 notifications")
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--state", type=Path, default=STATE, help=argparse.SUPPRESS)  # for tests
     for name, says in {
         "break-bucket": "make a bucket of what `up` runs refuse everything, with overdue letters in it",
-        "mend-bucket": "make it answer again",
+        "fix-bucket": "make it answer again",
     }.items():
         command = commands.add_parser(name, help=says)
         command.add_argument("bucket", help="such as local-letters-pdf")
@@ -47,15 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Each imports what it needs alone: a shell should not wait for a demo's libraries."""
     if options.command == "demo":
-        from app.local import demo
+        from dev import demo
 
         return demo.run(options.scale)
-    from app.local import up
+    from dev import up
 
     if options.command == "break-bucket":
         return up.break_bucket(options.state, options.bucket)
-    if options.command == "mend-bucket":
-        return up.mend_bucket(options.state, options.bucket)
+    if options.command == "fix-bucket":
+        return up.fix_bucket(options.state, options.bucket)
     return up.shell(options.state) if options.command == "shell" else up.run(options.state)
 
 

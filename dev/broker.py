@@ -11,8 +11,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.local.processes import HOST, Child, StartError, free_port
-from app.local.signals import endings_wait
+from dev.processes import HOST, Child, StartError, free_port
+from dev.signals import endings_wait
 
 # The append-only file keeps what was queued through a restart, a kill included. `everysec`, the default, would put a
 # write off while the disk is busy with the last one, and a kill then takes messages that were already confirmed.

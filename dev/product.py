@@ -8,7 +8,7 @@ from alembic import command
 from app.config import psycopg2_url
 from app.revisions import alembic_config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 WORKERS = 2
 
 
@@ -19,7 +19,7 @@ def migrate(database_url: str) -> None:
 
 def worker() -> list[str | Path]:
     """A pool of worker processes on all queues of the product."""
-    return [*_celery(), "worker", "--concurrency", str(WORKERS), "--without-gossip", "--without-mingle"]
+    return [*_celery(), "worker", "--concurrency", str(WORKERS)]
 
 
 def beat(directory: Path) -> list[str | Path]:
@@ -28,9 +28,10 @@ def beat(directory: Path) -> list[str | Path]:
 
 
 def web(port: int) -> list[str | Path]:
+    """As the Procfile has it; gunicorn.conf.py, which says the rest, is read from the current directory."""
     return [
         *(sys.executable, "-m", "gunicorn", "app:create_app()"),
-        *("--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "4"),
+        *("--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS)),
     ]
 
 

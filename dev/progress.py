@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.text import Text
 
-from app.local.verify import Due
+from dev.verify import Due
 
 SECONDS_BETWEEN_LINES = 3
 LEAST_WIDTH = 120

@@ -42,7 +42,10 @@ SELECT n.id, n.notification_type::text AS type, n.service_id, n.key_type = 'test
            WHEN c.days <= 0 THEN 'refused'
            WHEN n.created_at >= c.cutoff THEN 'newer'
            WHEN n.notification_type = 'letter'
-                AND coalesce(n.notification_status IN ('pending-virus-check', 'created', 'sending'), true)
+                AND (n.notification_status IN (
+                         'sent', 'delivered', 'failed', 'technical-failure', 'temporary-failure', 'permanent-failure',
+                         'validation-failed', 'virus-scan-failed', 'cancelled', 'returned-letter'
+                     )) IS NOT TRUE
                THEN 'not final'
            WHEN n.notification_type = 'letter' AND btrim(n.reference) <> ''
                 AND n.reference !~ '^[A-Za-z0-9_-]+$'
@@ -100,7 +103,7 @@ ANALYZE verification.{files};
 # What waits on purpose, with a reason: a letter of its own, or one of a bucket that is out of reach.
 DEFERRED = """
 CREATE TEMP TABLE deferred ON COMMIT DROP AS
-SELECT notification_id AS id FROM retention.deferred_letters WHERE reason <> ''
+SELECT notification_id AS id FROM retention.deferred_rows WHERE reason <> ''
 UNION
 SELECT o.id
 FROM retention.deferred_buckets AS d

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from app.local import seed_ordinary
-from app.local.seed_casebook import Cases
-from app.local.seed_cases import CASES, awkward
-from app.local.seed_model import Buckets, Expected, Row, Service, StoredFile, stored_files
-from app.local.seed_ordinary import Source
-from app.local.seed_write import analyse, upload, write_rows, write_services
+from dev import seed_ordinary
+from dev.seed_casebook import Cases
+from dev.seed_cases import CASES, awkward
+from dev.seed_model import Buckets, Expected, Row, Service, StoredFile, stored_files
+from dev.seed_ordinary import Source
+from dev.seed_write import analyse, upload, write_rows, write_services
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

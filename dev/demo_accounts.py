@@ -14,10 +14,10 @@ from psycopg2 import extensions
 from rich.console import Console
 from rich.table import Table
 
-from app.local import verify_accounts
-from app.local.processes import StartError
-from app.local.seed_accounts import BY_SQL, Person, cast, seed_accounts
-from app.local.stack import Stack
+from dev import verify_accounts
+from dev.processes import StartError
+from dev.seed_accounts import BY_SQL, Person, cast, seed_accounts
+from dev.stack import Stack
 
 DEAD_SESSIONS = 20_000
 SECONDS_BETWEEN_LOOKS = 0.5

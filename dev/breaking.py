@@ -1,4 +1,4 @@
-"""`break-bucket` and `mend-bucket`: S3 trouble to try the ops page on, in the stack that `make up` runs.
+"""`break-bucket` and `fix-bucket`: S3 trouble to try the ops page on, in the stack that `make up` runs.
 
 A broken bucket is seen only by work that needs it, so that breaking one also brings some letters that are days past
 their retention, with files in it, and starts their run.
@@ -17,11 +17,11 @@ from urllib.request import ProxyHandler, Request, build_opener
 import boto3
 import psycopg2
 
-from app.local import product, seed_ordinary
-from app.local.processes import StartError
-from app.local.seed_model import Buckets, Row, Service, stored_files
-from app.local.seed_ordinary import Source
-from app.local.seed_write import upload, write_rows, write_services
+from dev import product, seed_ordinary
+from dev.processes import StartError
+from dev.seed_model import Buckets, Row, Service, stored_files
+from dev.seed_ordinary import Source
+from dev.seed_write import upload, write_rows, write_services
 
 LETTERS = 40
 DAYS_OVERDUE = 3
@@ -38,17 +38,17 @@ def break_bucket(bucket: str, environment: Mapping[str, str]) -> None:
     argv = [sys.executable, "-m", "flask", "--app", "app", "retention", "run", "--type", "letter"]
     subprocess.run(argv, env=dict(environment), cwd=product.ROOT, check=True)
     print(f"{bucket} refuses everything now, and {LETTERS} letters in it are {DAYS_OVERDUE} days past their retention.")
-    print(f"Look at the ops page. To mend it: .venv/bin/python -m app.local mend-bucket {bucket}")
+    print(f"Look at the ops page. To fix it: .venv/bin/python -m dev fix-bucket {bucket}")
 
 
-def mend_bucket(bucket: str, environment: Mapping[str, str]) -> None:
+def fix_bucket(bucket: str, environment: Mapping[str, str]) -> None:
     """The bucket answers again. What was held back is tried again when its time comes, or from the ops page."""
     switch(environment["AWS_ENDPOINT_URL_S3"], bucket, broken=False)
     print(f"{bucket} answers again. On the ops page: retry what is held back.")
 
 
 def switch(s3_url: str, bucket: str, *, broken: bool) -> None:
-    """Break or mend a bucket of a server of `s3_switch`."""
+    """Break or fix a bucket of a server of `s3_switch`."""
     request = Request(f"{s3_url}/_broken/{bucket}", method="PUT" if broken else "DELETE")  # noqa: S310
     with build_opener(ProxyHandler({})).open(request, timeout=SECONDS_TO_ANSWER):
         """Answered."""
@@ -76,6 +76,6 @@ def _letters_in(bucket: str, buckets: Buckets, source: Source, service: Service)
     created_at = source.now - timedelta(days=service.days_of("letter") + 1 + DAYS_OVERDUE)
     while True:
         row = seed_ordinary.letter(source, service, created_at)
-        is_final = row.notification_status not in ("created", "sending", "pending-virus-check")
+        is_final = row.notification_status not in ("created", "sending", "pending", "pending-virus-check")
         if is_final and [file.bucket for file in stored_files(row, buckets)] == [bucket]:
             yield row

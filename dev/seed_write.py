@@ -11,8 +11,8 @@ from uuid import uuid5
 
 from psycopg2 import extensions, sql
 
-from app.local.letters_pdf import letter_pdf
-from app.local.seed_model import Row, Service, StoredFile
+from dev.letters_pdf import letter_pdf
+from dev.seed_model import Row, Service, StoredFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

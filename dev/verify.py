@@ -13,8 +13,8 @@ from uuid import UUID
 import psycopg2
 from psycopg2 import extensions, extras, sql
 
-from app.local import verify_sql as statements
-from app.local.seed_model import Buckets, Expected
+from dev import verify_sql as statements
+from dev.seed_model import Buckets, Expected
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

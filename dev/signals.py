@@ -1,6 +1,6 @@
 """Being told to end, by whichever signal, leads through the same clean-up as Ctrl-C.
 
-Only the main thread can set handlers; elsewhere `endings_interrupt` and `endings_wait` do nothing.
+Only the main thread can set handlers; elsewhere these do nothing.
 """
 
 import signal
@@ -27,7 +27,7 @@ def _insist(signum: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def endings_insist() -> Iterator[None]:
-    """Each of them raises KeyboardInterrupt, again and again until `endings_wait` begins, or the block is left.
+    """Each of them raises KeyboardInterrupt, again and again until `cleaning_up` begins, or the block is left.
 
     Once is not enough: raised inside of a destructor or of a callback from C, an exception is dropped.
     For a program's own main function: it takes the alarm for itself.
@@ -66,15 +66,17 @@ def endings_interrupt() -> Iterator[None]:
 
 @contextmanager
 def endings_wait() -> Iterator[None]:
-    """Hold them back until the block is through, then deliver the first: for what must not be half done."""
+    """Hold them back until the block is through, then deliver the first: for what must not be half done.
+
+    One that `endings_insist` is about to repeat is held back as well, and delivered afterwards.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if signal.getsignal(signal.SIGALRM) is _insist:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     held: list[int] = []
-    before = {number: signal.getsignal(number) for number in ENDING}
-    for number in ENDING:
+    numbers = (*ENDING, signal.SIGALRM) if signal.getsignal(signal.SIGALRM) is _insist else ENDING
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, lambda signum, _frame: held.append(signum))
     try:
@@ -84,3 +86,12 @@ def endings_wait() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if held:
             signal.raise_signal(held[0])
+
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+    """As `endings_wait`, for what an ending leads to: one that was told already is not told again."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGALRM) is _insist:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    with endings_wait():
+        yield

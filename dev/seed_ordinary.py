@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from uuid import UUID
 
-from app.local.seed_model import Row, Service
+from dev.seed_model import Row, Service
 
 TYPES = ("email", "sms", "letter")
 RETENTIONS = (3, 5, 14, 30, 90)

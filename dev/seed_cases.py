@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import datetime, time, timedelta
 from uuid import UUID
 
-from app.local.seed_casebook import Cases, new_service, touched
-from app.local.seed_model import (
+from dev.seed_casebook import Cases, new_service, touched
+from dev.seed_model import (
     DEFAULT_DAYS,
     LONDON,
     Buckets,
@@ -20,7 +20,7 @@ from app.local.seed_model import (
     file_name,
     stored_files,
 )
-from app.local.seed_ordinary import Source
+from dev.seed_ordinary import Source
 
 INSTANT = timedelta(microseconds=1)
 EQUAL_LETTERS, EQUAL_EMAILS = 130, 650  # more than a step of the demo, so that a step ends among them
@@ -118,7 +118,7 @@ def technical_failure(cases: Cases) -> None:
 
 def not_final(cases: Cases) -> None:
     """Stays with its file, however old."""
-    for status in ("pending-virus-check", "created", "sending", None):
+    for status in ("pending-virus-check", "created", "pending", "sending", None):
         cases.letter("stays", notification_status=status)
 
 

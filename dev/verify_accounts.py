@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import boto3
 from psycopg2 import extensions, sql
 
-from app.local.s3 import SentEmail
-from app.local.seed_accounts import Person
+from dev.s3 import SentEmail
+from dev.seed_accounts import Person
 
 RECORDS = {"user_deletions", "user_exports"}
 """They outlive the user, and hold an id only."""
@@ -52,6 +52,9 @@ def left(cursor: "extensions.cursor", people: list[Person]) -> dict[str, int]:
         "accounts to delete": sum(person.fate == "deleted" != fates[person] for person in people),
         "accounts to block": sum(person.fate == "blocked" != fates[person] for person in people),
         "users to warn": sum(person.fate == "warned" != fates[person] for person in people),
+        "warnings to be refused": sum(
+            not _number(cursor, FAILED_WARNING, str(person.id)) for person in people if person.is_unreachable
+        ),
         "dead sessions": _number(cursor, DEAD_SESSIONS),
         "confirmations to send": _number(cursor, UNCONFIRMED),
         "exports to send": _number(cursor, EXPORTS_UNDER_WAY),

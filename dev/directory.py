@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from app.local.processes import StartError
+from dev.processes import StartError
 
 PREFIX = "notifications-local-"
 MARKER = "owner"

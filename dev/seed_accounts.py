@@ -43,6 +43,12 @@ class Person:
         return f"{self.id.hex}@" if self.is_unreachable else f"{self.id.hex}@people.example.test"
 
     @property
+    def seen_at(self) -> datetime:
+        """What the person did last, such as signing in, is no newer than the last visit."""
+        last: datetime = self.columns.get("last_visit_at") or self.columns["created_at"]
+        return last
+
+    @property
     def token(self) -> str:
         return uuid5(NAMESPACE, f"session of {self.case}").hex
 
@@ -76,7 +82,7 @@ def cast(now: datetime) -> list[Person]:
         Person("marked by SQL, flags kept as a JSON string", "deleted", away(0.1), BY_SQL, items=500),
         Person("marked by SQL, the only manager of a live service", "blocked", away(0.1), BY_SQL, only_manager=True),
         Person("away for 300 days, flags that can't be read", "stays", away(300, flags="{no object")),
-        Person("away for 61 days, its address failed before", "warned", _failed(away, ago), is_unreachable=True),
+        Person("away for 61 days, its address failed before", "stays", _failed(away, ago), is_unreachable=True),
     ]
 
 
@@ -97,7 +103,8 @@ def seed_accounts(
         service = _service(cursor, "Service of the accounts", now)
         for person in people:
             _user(cursor, person, now)
-            items = {"user": str(person.id), "service": service, "now": now, "items": person.items // len(OWNED)}
+            items = {"user": str(person.id), "service": service, "now": person.seen_at}
+            items["items"] = person.items // len(OWNED)
             for statement in OWNED:
                 cursor.execute(statement, items)
             if person.only_manager:
@@ -124,12 +131,15 @@ def _user(cursor: "extensions.cursor", person: Person, now: datetime) -> None:
     }
     columns |= {"subscription": None, "created_at": now, "flags": {}} | person.columns
     columns = {"deletion_warning_attempts": 0, "deletion_warning_due_at": None} | columns
+    tried = columns["deletion_warning_sent_at"] or columns["deletion_warning_attempts"]
+    columns["deletion_warning_address"] = person.email_address if tried else None
     columns["subscription"] = extras.Json(columns["subscription"]) if columns["subscription"] else None
     columns["flags"] = extras.Json(columns["flags"])
     cursor.execute(USER, columns | {"id": str(person.id), "email_address": person.email_address})
     token_hash = hashlib.sha256(person.token.encode()).digest()
     cursor.execute(
-        SESSION, {"token_hash": token_hash, "user": str(person.id), "now": now, "expires": now + timedelta(days=20)}
+        SESSION,
+        {"token_hash": token_hash, "user": str(person.id), "now": person.seen_at, "expires": now + timedelta(days=20)},
     )
 
 
@@ -137,10 +147,10 @@ SERVICE = "INSERT INTO services (id, name, created_at) VALUES (%(id)s, %(name)s,
 USER = """
 INSERT INTO users (id, name, email_address, state, created_at, last_visit_at, deletion_warning_sent_at,
                    free_trial_end, lifetime_deal, subscription, flags, deletion_warning_attempts,
-                   deletion_warning_due_at)
-VALUES (%(id)s, 'Somebody', %(email_address)s, %(state)s, %(created_at)s, %(last_visit_at)s,
+                   deletion_warning_due_at, deletion_warning_address)
+VALUES (%(id)s, 'Ottilie Example', %(email_address)s, %(state)s, %(created_at)s, %(last_visit_at)s,
         %(deletion_warning_sent_at)s, %(free_trial_end)s, %(lifetime_deal)s, %(subscription)s, %(flags)s,
-        %(deletion_warning_attempts)s, %(deletion_warning_due_at)s)
+        %(deletion_warning_attempts)s, %(deletion_warning_due_at)s, %(deletion_warning_address)s)
 """
 SESSION = """
 INSERT INTO user_sessions (id, token_hash, user_id, created_at, expires_at)

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import IO
 
 from app.config import Settings
-from app.local import breaking, ops_access, product
-from app.local.environment import isolated_environment
-from app.local.processes import HOST, Child, StartError, answers, free_port
-from app.local.progress import SeedProgress, console
-from app.local.seed import Plan, seed
-from app.local.seed_model import Buckets
-from app.local.signals import endings_interrupt, endings_wait
-from app.local.stack import Stack
+from dev import breaking, ops_access, product
+from dev.environment import isolated_environment
+from dev.processes import HOST, Child, StartError, answers, free_port
+from dev.progress import SeedProgress, console
+from dev.seed import Plan, seed
+from dev.seed_model import Buckets
+from dev.signals import cleaning_up, endings_interrupt, endings_wait
+from dev.stack import Stack
 
 SERVERS = ("DATABASE_URL", "CELERY_BROKER_URL", "AWS_ENDPOINT_URL_S3")
 USUAL_PORT = 5000
@@ -82,9 +82,9 @@ def break_bucket(state: Path, bucket: str) -> int:
     return 0
 
 
-def mend_bucket(state: Path, bucket: str) -> int:
+def fix_bucket(state: Path, bucket: str) -> int:
     """Make it answer again."""
-    breaking.mend_bucket(bucket, _running(state))
+    breaking.fix_bucket(bucket, _running(state))
     return 0
 
 
@@ -197,7 +197,7 @@ def _web_port() -> int:
 
 
 def _stop(children: Sequence[Child]) -> None:
-    with endings_wait():
+    with cleaning_up():
         for child in children:
             child.ask_to_stop()
         for child in children:

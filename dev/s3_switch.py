@@ -1,7 +1,7 @@
 """moto's S3 server with buckets that can be broken: `python s3_switch.py -H HOST -p PORT`, in the local stack alone.
 
 `PUT /_broken/<bucket>` makes the server refuse everything in a bucket, as S3 does where a policy forbids it; `DELETE`
-mends it. It runs as a script, without the packages of this repository.
+fixes it. It runs as a script, without the packages of this repository.
 """
 
 import argparse

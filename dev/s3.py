@@ -20,9 +20,9 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
-from app.local.environment import isolated_environment
-from app.local.processes import HOST, Child, StartError, answers, free_port
-from app.local.signals import endings_wait
+from dev.environment import isolated_environment
+from dev.processes import HOST, Child, StartError, answers, free_port
+from dev.signals import endings_wait
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
