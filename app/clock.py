@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from app.errors import BadArgument
 
 RESOLUTION = timedelta(seconds=1)
+FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2199, 12, 31)
+"""What may be asked for: within these nobody's arithmetic leaves the calendar."""
 
 
 class NotATime(BadArgument):
@@ -28,12 +30,26 @@ def as_utc(value: datetime | str) -> datetime:
     """
     if isinstance(value, str):
         try:
-            return as_utc(datetime.fromisoformat(value))
-        except (ValueError, OverflowError):
+            value = datetime.fromisoformat(value)
+        except ValueError:
             raise NotATime("{} is not a date and time in ISO 8601, such as 2026-03-29T00:00:00Z", value) from None
     if not isinstance(value, datetime):
         raise NotATime(f"A {type(value).__name__} is not a date and time: {NotATime.__doc__}")
+    as_day(value.date())
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def as_day(value: date | str) -> date:
+    """A date, from one or from its ISO 8601 string, between FIRST_DAY and LAST_DAY. Raises NotATime."""
+    try:
+        day = date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        day = None
+    if not isinstance(day, date) or isinstance(day, datetime):
+        raise NotATime("{} is not a day; it must be a date such as 2026-03-29", value)
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise NotATime(f"{{}} is out of bounds; dates are from {FIRST_DAY} to {LAST_DAY}", day.isoformat())
+    return day
 
 
 def to_column(value: datetime) -> datetime:

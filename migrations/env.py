@@ -16,6 +16,7 @@ from sqlalchemy.schema import CreateSchema
 from app import own_schema
 from app.config import psycopg2_url
 from app.dao import revisions_dao
+from app.db import ISOLATION, connect_args, explicit
 from app.models import RETENTION_SCHEMA, Base
 from app.revisions import OWN_SCHEMA_OPTION
 
@@ -54,7 +55,8 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    engine = own_schema.use(create_engine(_url(), poolclass=pool.NullPool), ours)
+    made = create_engine(_url(), poolclass=pool.NullPool, isolation_level=ISOLATION, connect_args=connect_args(_url()))
+    engine = explicit(own_schema.use(made, ours))
     with engine.connect() as connection:
         connection.execute(text("SELECT set_config('lock_timeout', :time, false)"), {"time": LOCK_TIMEOUT})
         connection.execute(text("SELECT set_config('statement_timeout', :time, false)"), {"time": STATEMENT_TIMEOUT})

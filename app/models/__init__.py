@@ -1,14 +1,16 @@
 """The tables, a module per subject."""
 
+from app.models.archives import Archive, ArchivePage
 from app.models.audits import Audit, AuditDeletion, AuditedLetter, AuditFinding
 from app.models.base import RETENTION_SCHEMA, Base
 from app.models.notifications import KeyType, Notification, NotificationHistory, NotificationStatusType
 from app.models.ops import LoginAttempts, OpsAction, OpsSession
 from app.models.retention import (
     AcceptedMissing,
+    BlockedPolicy,
     Chain,
     DeferredBucket,
-    DeferredLetter,
+    DeferredRow,
     FolderCount,
     Heartbeat,
     Hold,
@@ -21,6 +23,7 @@ from app.models.retention import (
     SessionBatch,
     Step,
     Total,
+    UserSweep,
 )
 from app.models.services import Service, ServiceDataRetention
 from app.models.user_owned import (
@@ -65,15 +68,18 @@ __all__ = [
     "AcceptedMissing",
     "ApiKey",
     "ApiKeyVersion",
+    "Archive",
+    "ArchivePage",
     "Audit",
     "AuditDeletion",
     "AuditFinding",
     "AuditedLetter",
     "Base",
+    "BlockedPolicy",
     "Chain",
     "ContactList",
     "DeferredBucket",
-    "DeferredLetter",
+    "DeferredRow",
     "EmailRate",
     "Event",
     "FeatureRequest",
@@ -118,6 +124,7 @@ __all__ = [
     "UserExport",
     "UserFolderPermission",
     "UserSession",
+    "UserSweep",
     "UserToOrganisation",
     "UserToService",
     "VerifyCode",

@@ -28,7 +28,8 @@ class Audit(Base):
     """An audit: its scope, how far it has come (`place` is a bucket or a status), and what it has counted.
 
     `files_without_row` are still there; `files_of_history` of them have their row in history. `refused` names buckets
-    that could not be read. `abandoned` says that it never ended, and can't go on.
+    that could not be read. `abandoned` says that it never ended, and can't go on: another was
+    begun, or it failed `failures` times in a row in the same way, `failure`.
     """
 
     __tablename__ = "audits"
@@ -65,6 +66,8 @@ class Audit(Base):
     rows_seen: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     rows_without_file: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     rows_in_mixed_case: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
+    failure: Mapped[str | None]
 
 
 class AuditFinding(Base):

@@ -65,14 +65,15 @@ class Notification(_Sent, Base):
 
     __tablename__ = "notifications"
 
-    to: Mapped[str]
-    normalised_to: Mapped[str | None]
+    # Who got it and what it said is loaded only when it is asked for: the pipeline's role may not read it.
+    to: Mapped[str] = mapped_column(deferred=True)
+    normalised_to: Mapped[str | None] = mapped_column(deferred=True)
     service_id: Mapped[UUID | None] = mapped_column(ForeignKey("services.id"))
     key_type: Mapped[str] = mapped_column(ForeignKey("key_types.name"))
     notification_status: Mapped[str | None] = mapped_column(ForeignKey("notification_status_types.name"))
-    _personalisation: Mapped[str | None]
-    reply_to_text: Mapped[str | None]
-    unsubscribe_link: Mapped[str | None]
+    _personalisation: Mapped[str | None] = mapped_column(deferred=True)
+    reply_to_text: Mapped[str | None] = mapped_column(deferred=True)
+    unsubscribe_link: Mapped[str | None] = mapped_column(deferred=True)
 
     __table_args__ = (
         Index(

@@ -10,21 +10,25 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     ForeignKey,
     Identity,
     Index,
+    Integer,
     UniqueConstraint,
+    Uuid,
     false,
     text,
+    true,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import RETENTION_SCHEMA, Base, Instant, one_of
+from app.models.base import RETENTION_SCHEMA, Base, Instant, Leased, one_of
 
 STAGES = ("real", "test", "deferred")
 CHAIN_STATES = ("waiting", "resting", "ended")
-HEARTBEAT_KINDS = ("relay", "worker")
+HEARTBEAT_KINDS = ("relay", "worker", "periodic")
 
 
 class Run(Base):
@@ -51,14 +55,16 @@ class RunType(Base):
     rows_without_service: Mapped[int | None]
 
 
-class Chain(Base):
-    """A task and its successors, for one service, type, stage and slice. This row is the truth; messages wake it.
+class Chain(Leased, Base):
+    """A task and its successors, for one type, stage and slice. This row is the truth; messages wake it.
 
-    `step` counts the steps done. `due_at` is the earliest time of the next one. `sent_at` is when a wake-up was
-    last sent, `wakes` how often for this step. `attempts` counts the leases taken at this step, `setbacks` the steps
-    in a row that got nowhere. `lower_bound` is the largest created_at of the last step: below it, index entries are
-    dead. `missing_in` is the bucket in which too many letters have no file, while the chain rests for that.
-    `alone_letter` stood alone in the last step, and S3 failed at it, `alone_failures` times in a row.
+    It is for one service, or, without `service_id`, for all services that keep the type for `days`: those with an id
+    above `first_service` up to `last_service`, of which it has done those up to `after_service`.
+
+    `step` counts the steps done, `setbacks` those in a row that got nowhere. `lower_bound` is the largest created_at of
+    the last step: below it, index entries are dead. `missing_in` is the bucket in which too many letters have no file,
+    while the chain rests for that. `alone_letter` stood alone in the last step, and S3 failed at it, `alone_failures`
+    times in a row.
     """
 
     __tablename__ = "chains"
@@ -71,34 +77,38 @@ class Chain(Base):
         Index("ix_chains_due_at", "due_at", postgresql_where=text("state = 'waiting'")),
         Index("ix_chains_reason", "reason", postgresql_where=text("state = 'resting'")),
         Index("ix_chains_service_id", "service_id"),
+        Index(
+            "ix_chains_of_many",
+            *("night", "notification_type", "days", "cutoff", "stage", "slice"),
+            unique=True,
+            postgresql_where=text("service_id IS NULL"),
+        ),
+        CheckConstraint("(service_id IS NULL) = (days IS NOT NULL)", name="days"),
         {"schema": RETENTION_SCHEMA},
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     night: Mapped[date] = mapped_column(ForeignKey(f"{RETENTION_SCHEMA}.runs.night"))
     notification_type: Mapped[str]
-    service_id: Mapped[UUID]
+    service_id: Mapped[UUID | None]
+    days: Mapped[int | None]
     cutoff: Mapped[datetime] = mapped_column(Instant)
     stage: Mapped[str]
     slice: Mapped[int] = mapped_column(default=0, server_default="0")
     slice_from: Mapped[datetime | None] = mapped_column(Instant)
     slice_before: Mapped[datetime | None] = mapped_column(Instant)
+    first_service: Mapped[UUID | None]
+    last_service: Mapped[UUID | None]
+    after_service: Mapped[UUID | None]
     step: Mapped[int] = mapped_column(default=0, server_default="0")
     lower_bound: Mapped[datetime | None] = mapped_column(Instant)
     rows_per_step: Mapped[int | None]
     state: Mapped[str] = mapped_column(default="waiting", server_default="waiting")
     reason: Mapped[str | None]
     missing_in: Mapped[str | None]
-    due_at: Mapped[datetime] = mapped_column(Instant)
-    sent_at: Mapped[datetime | None] = mapped_column(Instant)
-    wakes: Mapped[int] = mapped_column(default=0, server_default="0")
-    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     setbacks: Mapped[int] = mapped_column(default=0, server_default="0")
     alone_letter: Mapped[UUID | None]
     alone_failures: Mapped[int] = mapped_column(default=0, server_default="0")
-    lease_token: Mapped[UUID | None]
-    lease_holder: Mapped[str | None]
-    lease_until: Mapped[datetime | None] = mapped_column(Instant)
     last_error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(Instant)
     ended_at: Mapped[datetime | None] = mapped_column(Instant)
@@ -106,6 +116,9 @@ class Chain(Base):
 
 class Step(Base):
     """What one step did. `moved` rows went to history; `deleted` test rows went for good.
+
+    A step over many services has no `service_id`, but `services`, and beside each in `removed_of` how many of its rows
+    went.
 
     `failures` counts by S3's code, or ours, the letters that it held back and the buckets that refused everything.
     `counted`: it is part of `retention.totals`; only then may it be purged.
@@ -117,6 +130,7 @@ class Step(Base):
         Index("ix_steps_service_id_night", "service_id", "night"),
         Index("ix_steps_started_at", "started_at"),
         Index("ix_steps_uncounted", "id", postgresql_where=text("NOT counted")),
+        Index("ix_steps_services", "services", postgresql_using="gin"),
         {"schema": RETENTION_SCHEMA},
     )
 
@@ -125,7 +139,9 @@ class Step(Base):
     chain_id: Mapped[int | None] = mapped_column(BigInteger)
     task_id: Mapped[str | None]
     notification_type: Mapped[str]
-    service_id: Mapped[UUID]
+    service_id: Mapped[UUID | None]
+    services: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
+    removed_of: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
     cutoff: Mapped[datetime] = mapped_column(Instant)
     stage: Mapped[str]
     slice: Mapped[int]
@@ -173,13 +189,29 @@ class Total(Base):
 
 
 class Heartbeat(Base):
-    """When a part of the pipeline was last seen at work: `kind` is `relay` or `worker`, `name` which one."""
+    """When a part of the pipeline was last seen at work: a `relay`, a `worker`, or a `periodic` task."""
 
     __tablename__ = "heartbeats"
     __table_args__ = (one_of("kind", HEARTBEAT_KINDS), {"schema": RETENTION_SCHEMA})
 
     kind: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class BlockedPolicy(Base):
+    """A policy of which nothing is done, since something is not as it needs it: what, and what to do.
+
+    `seen_at` is when whoever does the work last found it so.
+    """
+
+    __tablename__ = "blocked_policies"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    policy: Mapped[str] = mapped_column(primary_key=True)
+    sentence: Mapped[str]
+    fix: Mapped[str]
+    since: Mapped[datetime] = mapped_column(Instant)
     seen_at: Mapped[datetime] = mapped_column(Instant)
 
 
@@ -196,13 +228,12 @@ class LetterLook(Base):
     missing: Mapped[int]
 
 
-class IndexedFolder(Base):
+class IndexedFolder(Leased, Base):
     """A letters' day folder, listed whole for all services, or as far as `listed_to`. Emptied after the night.
 
     Unlogged, like IndexedFile: a crash empties both, so that no folder counts as indexed whose files are not there.
     `worth_pages` is the most pages that it may take, 0 where each step lists for itself. `begun_at` is when its first
-    page was listed. Every transaction with a number below `begun_xmin` (64 bits) had ended by then. `attempts` counts
-    the leases since the last page was added.
+    page was listed. Every transaction with a number below `begun_xmin` (64 bits) had ended by then.
     """
 
     __tablename__ = "indexed_folders"
@@ -223,9 +254,6 @@ class IndexedFolder(Base):
     files: Mapped[int] = mapped_column(default=0, server_default="0")
     orphans: Mapped[int] = mapped_column(default=0, server_default="0")
     complete: Mapped[bool] = mapped_column(default=False, server_default=false())
-    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
-    lease_token: Mapped[UUID | None]
-    lease_until: Mapped[datetime | None] = mapped_column(Instant)
 
 
 class IndexedFile(Base):
@@ -266,11 +294,11 @@ class AcceptedMissing(Base):
 
 
 class Intent(Base):
-    """Written ahead, in a commit of its own: the files of these letters are about to be deleted.
+    """Written ahead, in a commit of its own: the files of exactly these letters are about to be deleted.
 
     `looked_in` names the buckets and the folders' time zone that they were found under: under others it says nothing.
 
-    While it stands, a letter in its range that has no file is one whose worker was killed, not one that was
+    While it stands, a letter that it names and that has no file is one whose worker was killed, not one that was
     looked for in the wrong place. The step's own commit takes it away.
     """
 
@@ -283,26 +311,32 @@ class Intent(Base):
     service_id: Mapped[UUID]
     kind: Mapped[str]
     looked_in: Mapped[str]
-    from_created_at: Mapped[datetime] = mapped_column(Instant)
-    to_created_at: Mapped[datetime] = mapped_column(Instant)
+    notification_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
     written_at: Mapped[datetime] = mapped_column(Instant)
 
 
-class DeferredLetter(Base):
-    """A letter held back because its file could not be deleted, until its next attempt."""
+class DeferredRow(Base):
+    """A notification held back until its next attempt: a letter whose file could not be deleted, or a row of any type
+    whose removal the database refused.
 
-    __tablename__ = "deferred_letters"
+    `refused_by` names the constraint, the trigger function or the table that refused, `sqlstate` how; no values.
+    """
+
+    __tablename__ = "deferred_rows"
     __table_args__ = (
-        Index("ix_deferred_letters_service_id", "service_id", "next_attempt_at"),
-        Index("ix_deferred_letters_next_attempt_at", "next_attempt_at"),
+        Index("ix_deferred_rows_service_id", "service_id", "next_attempt_at"),
+        Index("ix_deferred_rows_next_attempt_at", "next_attempt_at"),
         {"schema": RETENTION_SCHEMA},
     )
 
     notification_id: Mapped[UUID] = mapped_column(primary_key=True)
     service_id: Mapped[UUID]
+    notification_type: Mapped[str]
     kind: Mapped[str]
     cutoff: Mapped[datetime] = mapped_column(Instant)
     reason: Mapped[str]
+    sqlstate: Mapped[str | None]
+    refused_by: Mapped[str | None]
     attempts: Mapped[int]
     first_failed_at: Mapped[datetime] = mapped_column(Instant)
     last_failed_at: Mapped[datetime] = mapped_column(Instant)
@@ -331,7 +365,9 @@ class DeferredBucket(Base):
 
 
 class Hold(Base):
-    """Nothing of this service is deleted while the row stands; the scope `pipeline` pauses everything."""
+    """Nothing of this service, or of the user of `user:<id>`, is deleted or rewritten while the row stands; the scope
+    `pipeline` pauses everything.
+    """
 
     __tablename__ = "holds"
     __table_args__ = {"schema": RETENTION_SCHEMA}
@@ -340,3 +376,51 @@ class Hold(Base):
     reason: Mapped[str]
     placed_by: Mapped[str]
     placed_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Turn(Base):
+    """A row to be locked by work of a kind that has no row of its own. The rows are made by the migrations.
+
+    `lockable` says nothing: to lock a row takes the right to update one of its columns.
+    """
+
+    __tablename__ = "turns"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    lockable: Mapped[bool] = mapped_column(default=True, server_default=true())
+
+
+class UserSweep(Leased, Base):
+    """What one night's sweep over users may do, and what it did. No personal data.
+
+    `users` are those whom the sweep's share is of; `found` those on whom it would act. It may act on `allowed` (NULL:
+    on any number), and has acted on `acted`; `refused` warnings were refused by the address. While `blocked_by` is set
+    it acts on nobody. `mail_failure` is SES's code since `mail_failed_at`, while no email can be sent.
+
+    It has come to the user with the time `seen_to` and the id `seen_to_id` in its order, after so many `pauses` in a
+    row.
+    """
+
+    __tablename__ = "user_sweeps"
+    __table_args__ = {"schema": RETENTION_SCHEMA}
+
+    sweep: Mapped[str] = mapped_column(primary_key=True)
+    night: Mapped[date] = mapped_column(primary_key=True)
+    began_at: Mapped[datetime] = mapped_column(Instant)
+    users: Mapped[int]
+    found: Mapped[int]
+    allowed: Mapped[int | None]
+    acted: Mapped[int] = mapped_column(server_default="0", default=0)
+    refused: Mapped[int] = mapped_column(server_default="0", default=0)
+    blocked_by: Mapped[str | None]
+    blocked_at: Mapped[datetime | None] = mapped_column(Instant)
+    accepted_by: Mapped[str | None]
+    accepted_at: Mapped[datetime | None] = mapped_column(Instant)
+    mail_failure: Mapped[str | None]
+    mail_failed_at: Mapped[datetime | None] = mapped_column(Instant)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
+    seen_to: Mapped[datetime | None] = mapped_column(Instant)
+    seen_to_id: Mapped[UUID | None]
+    pauses: Mapped[int] = mapped_column(default=0, server_default="0")
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)

@@ -1,6 +1,7 @@
 """What a user owns or has touched, as a notifications platform has it. No foreign key to `users` cascades.
 
-What becomes of each column when its user goes is in `app/accounts/plan.py`. Timestamps are `timestamp with time zone`.
+What becomes of each column when its user goes is in `app/dao/deletion_plan.py`. Timestamps are
+`timestamp with time zone`.
 """
 
 from datetime import datetime
@@ -150,6 +151,7 @@ class InvitedUser(Base):
     """An invitation to a service, with the address of somebody who may have no account."""
 
     __tablename__ = "invited_users"
+    __table_args__ = (Index("ix_invited_users_address", text("lower(email_address)")),)
 
     id: Mapped[Id]
     email_address: Mapped[str]
@@ -162,6 +164,7 @@ class InvitedOrganisationUser(Base):
     """An invitation to an organisation."""
 
     __tablename__ = "invited_organisation_users"
+    __table_args__ = (Index("ix_invited_organisation_users_address", text("lower(email_address)")),)
 
     id: Mapped[Id]
     email_address: Mapped[str]

@@ -12,7 +12,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Instant, one_of
+from app.models.base import Base, Instant, Leased, one_of
 
 GHOST_USER_ID = UUID("00000000-0000-4000-8000-00000000dead")
 """The user to whom rows of deleted accounts are reassigned. The database itself refuses to mark or delete it."""
@@ -28,9 +28,8 @@ class User(Base):
     """A person with an account.
 
     `flags` is a JSON object, or a JSON string that holds one; `{"in_deletion": true}` marks the account, whoever
-    sets it, and a trigger captures that in `user_deletions`. `subscription` is such an object or string, too, whose
-    `status` is `active` while it runs. `deletion_warning_sent_at` is when the warning about inactivity was sent, or
-    given up.
+    sets it, and a trigger captures that in `user_deletions`. `subscription` is such an object or string, too.
+    `deletion_warning_sent_at` is when SES took the warning about inactivity to `deletion_warning_address`.
     """
 
     __tablename__ = "users"
@@ -41,6 +40,8 @@ class User(Base):
         Index("ix_users_last_seen", text("coalesce(last_visit_at, created_at)"), "id"),
         Index("ix_users_never_completed", "created_at", "id", postgresql_where=text("state = 'pending'")),
         Index("ix_users_in_deletion", "id", postgresql_where=text("user_in_deletion(flags)")),
+        # Who else is one is asked for each administrator who might be marked.
+        Index("ix_users_platform_admin", "id", postgresql_where=text("platform_admin")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -55,9 +56,11 @@ class User(Base):
     lifetime_deal: Mapped[bool] = mapped_column(server_default="false", default=False)
     subscription: Mapped[Any | None] = mapped_column(JSONB)
     deletion_warning_sent_at: Mapped[datetime | None] = mapped_column(Instant)
+    deletion_warning_address: Mapped[str | None]
+    """Where the last attempt to warn went. A warning to an address that the user has no more is none."""
     deletion_warning_attempts: Mapped[int] = mapped_column(server_default="0", default=0)
     deletion_warning_failure: Mapped[str | None]
-    """The error code of the last attempt that failed; with `deletion_warning_sent_at`, why the warning was given up."""
+    """Why the address refused the last attempt."""
     deletion_warning_due_at: Mapped[datetime | None] = mapped_column(Instant)
     """Until then the attempt that is counted last has the warning to itself."""
     invited_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), index=True)
@@ -84,13 +87,25 @@ class UserSession(Base):
     data: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"), default=dict)
 
 
-class UserDeletion(Base):
+class DeferredSession(Base):
+    """A dead session that the database refuses to delete: `reason` names the constraint or trigger, and no value."""
+
+    __tablename__ = "deferred_sessions"
+
+    session_id: Mapped[UUID] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    attempts: Mapped[int]
+    first_failed_at: Mapped[datetime] = mapped_column(Instant)
+    next_attempt_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class UserDeletion(Leased, Base):
     """One account's deletion: who asked, how far it is. It outlives the user.
 
     `requested_by` is `user`, `administrator`, `operator`, `zombie-sweep`, `inactivity` or `database` (the flag was
-    set by SQL). `due_at` is the earliest time of the next step; `lease_until` and `lease_token` are the worker's that
+    set by SQL). The lease is the worker's that
     has it, or the request's that means to finish it itself. `items` was counted up to the threshold only.
-    `confirmation_address` is where the confirmation goes; NULL once it is sent.
+    `confirmation_address` is where the confirmation goes: taken from the user's row as it goes, NULL once it is sent.
     """
 
     __tablename__ = "user_deletions"
@@ -115,11 +130,7 @@ class UserDeletion(Base):
     items: Mapped[int | None]
     rows_done: Mapped[int] = mapped_column(server_default="0", default=0)
     files_done: Mapped[int] = mapped_column(server_default="0", default=0)
-    attempts: Mapped[int] = mapped_column(server_default="0", default=0)
     due_at: Mapped[datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
-    sent_at: Mapped[datetime | None] = mapped_column(Instant)
-    lease_until: Mapped[datetime | None] = mapped_column(Instant)
-    lease_token: Mapped[UUID | None]
     started_at: Mapped[datetime | None] = mapped_column(Instant)
     completed_at: Mapped[datetime | None] = mapped_column(Instant)
     confirmation_address: Mapped[str | None]
@@ -137,7 +148,7 @@ class MalformedFlags(Base):
     noticed_at: Mapped[datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
 
 
-class UserExport(Base):
+class UserExport(Leased, Base):
     """A copy of a user's data, asked for by the user: a zip in object storage, until `expires_at`.
 
     Until `deadline_at` a deletion of the same account waits for it.
@@ -154,6 +165,8 @@ class UserExport(Base):
             postgresql_where=text("state IN ('ready', 'failed') AND email_address IS NOT NULL"),
         ),
         Index("ix_user_exports_expires_at", "expires_at", postgresql_where=text("state IN ('ready', 'failed')")),
+        Index("ix_user_exports_ended", "requested_at", postgresql_where=text("state IN ('failed', 'expired')")),
+        Index("ix_user_exports_link_hash", "link_hash", postgresql_where=text("link_hash IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -162,16 +175,17 @@ class UserExport(Base):
     failure: Mapped[str | None]
     requested_at: Mapped[datetime] = mapped_column(Instant)
     deadline_at: Mapped[datetime] = mapped_column(Instant)
-    due_at: Mapped[datetime] = mapped_column(Instant)
-    attempts: Mapped[int] = mapped_column(server_default="0", default=0)
-    lease_until: Mapped[datetime | None] = mapped_column(Instant)
-    lease_token: Mapped[UUID | None]
     object_key: Mapped[str | None]
     ready_at: Mapped[datetime | None] = mapped_column(Instant)
     expires_at: Mapped[datetime | None] = mapped_column(Instant)
     email_address: Mapped[str | None]
     """Where the link goes, or the word that there is none, since the account may be gone by then; NULL once sent."""
     emailed_at: Mapped[datetime | None] = mapped_column(Instant)
+    files: Mapped[int | None]
+    files_left_out: Mapped[int | None]
+    """Files of the user's that the copy holds, and those that it does not; which, and why, says its manifest."""
+    link_hash: Mapped[bytes | None]
+    """Of the token in the link that was sent; whoever has it fetches the export without a log-in."""
 
 
 class RetainedEmail(Base):
