@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.adopt import indexes
-from app.adopt.findings import Finding, look, note
 from app.adopt.indexes import Advice
 from app.config import Settings
 from app.dao import adoption_sql
-from app.dao.catalogue import NOTIFICATIONS, Catalogue, Index, Table
+from app.dao.catalogue import NOTIFICATIONS, PARTITIONED_TABLE, Catalogue, Index, Table
+from app.state.findings import Finding, look, note
 
 WANTED = ("service_id", "notification_type", "created_at")
 NAME = "ix_notifications_service_id_notification_type_created_at"
@@ -53,7 +53,10 @@ def _usable_of(table: Table) -> list[Index]:
 def advice(table: Table, name: str = NAME, columns: Sequence[str] = WANTED) -> Advice:
     """An index of the table, the wanted one for the choice: the statement that makes it, and about what it costs."""
     of_columns = ((column, table.columns[column].type) for column in columns)
-    return indexes.advise(name, table.schema, table.name, of_columns, table.rows, table.bytes)
+    by_partition = table.kind == PARTITIONED_TABLE
+    return indexes.advise(
+        name, table.schema, table.name, of_columns, table.rows, table.bytes, by_partition=by_partition
+    )
 
 
 def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:

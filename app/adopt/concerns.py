@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from app.adopt.findings import amount
 from app.dao import installation_dao
+from app.state.findings import amount
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Concern:
     """Something that would be forgotten with the tables, and what to do about it first."""
 
     sentence: str
-    mend: str
+    fix: str
 
 
 SPOKEN: dict[str, tuple[str, str, str]] = {
@@ -40,9 +40,10 @@ SPOKEN: dict[str, tuple[str, str, str]] = {
         "begun to delete files and not come to say so: letters whose files are gone are still in notifications",
         "let the workers take these steps again, which finishes them",
     ),
-    "deferred_letters": (
-        "letter",
-        "held back because a file could not be deleted; without the record nobody knows which, and why",
+    "deferred_rows": (
+        "row",
+        "held back because a file could not be deleted or the database refused it; without the record nobody knows "
+        "which, and why",
         "flask retention deferred lists them, flask retention retry tries them again",
     ),
     "deferred_buckets": (
@@ -51,8 +52,8 @@ SPOKEN: dict[str, tuple[str, str, str]] = {
         "flask retention status lists them, flask retention retry tries them again",
     ),
     "holds": (
-        "service",
-        "on hold; whatever deletes next knows nothing of it",
+        "hold",
+        "on a service or a user; whatever deletes next knows nothing of it",
         "see that it is held there, too, then flask retention lift",
     ),
     "audits": ("audit", "under way", "let it end: flask retention audit --resume"),
@@ -64,4 +65,4 @@ def of(connection: Connection, tables: Collection[str], now: datetime) -> list[C
     """What is not over in these tables, now (aware)."""
     counts = installation_dao.going_on(connection, tables, now)
     spoken = ((count, *SPOKEN[name]) for name, count in counts.items())
-    return [Concern(f"{amount(count, one)} {rest}", mend) for count, one, rest, mend in spoken]
+    return [Concern(f"{amount(count, one)} {rest}", fix) for count, one, rest, fix in spoken]

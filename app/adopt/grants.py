@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 
-from app.adopt.findings import Finding, look
 from app.config import Settings
 from app.dao import adoption_sql
 from app.dao.catalogue import Catalogue
-from app.retention.privileges import OF_OWN_TABLES, OF_REVISIONS, Grant, on_platform, schemas_of_platform
+from app.state.findings import Finding, look
+from app.state.privileges import OF_ARCHIVE, OF_OWN_TABLES, OF_REVISIONS, Grant, on_platform, schemas_of_platform
 
 
-def of_own_tables(schema: str) -> list[Grant]:
+def of_own_tables(schema: str, *, archives: bool = False) -> list[Grant]:
     """What it must be granted on its own tables, where they are installed."""
-    own = [Grant(schema, table, tuple(listed.split()), columns) for table, listed, columns in OF_OWN_TABLES]
+    tables = OF_OWN_TABLES + (OF_ARCHIVE if archives else ())
+    own = [Grant(schema, table, tuple(listed.split()), columns) for table, listed, columns in tables]
     return [*own, Grant(schema, "alembic_version", (OF_REVISIONS,))]
 
 
@@ -19,7 +20,7 @@ def statements(catalogue: Catalogue, settings: Settings, role: str, *, installed
     """The GRANT statements for `role`, in the order in which they can be run; those on its own tables once they are
     installed.
     """
-    own = of_own_tables(settings.retention_schema) if installed else []
+    own = of_own_tables(settings.retention_schema, archives=settings.archives_history) if installed else []
     schemas = [*schemas_of_platform(catalogue, settings), *(grant.schema for grant in own)]
     return [
         adoption_sql.grant_on_database(catalogue.database, role),
@@ -28,6 +29,7 @@ def statements(catalogue: Catalogue, settings: Settings, role: str, *, installed
             adoption_sql.grant_on_table(grant.privileges, grant.schema, grant.table, role, grant.columns)
             for grant in on_platform(catalogue, settings) + own
         ),
+        *([adoption_sql.grant_on_sequences(settings.retention_schema, role)] if installed else []),
     ]
 
 
@@ -43,11 +45,11 @@ def taken_back(catalogue: Catalogue, settings: Settings, role: str) -> list[str]
 
 def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
     """What the role that asks lacks on the platform's own tables."""
-    mend = "run the GRANT statements below for the role that the workers use"
+    fix = "run the GRANT statements below for the role that the workers use"
     for schema in schemas_of_platform(catalogue, settings):
         if schema not in catalogue.usable_schemas:
-            yield look(schema, f"role {catalogue.role} may not use the names in schema {schema}", mend)
+            yield look(schema, f"role {catalogue.role} may not use the names in schema {schema}", fix)
     for grant in on_platform(catalogue, settings):
         lacking = grant.lacking(catalogue)
         if lacking:
-            yield look(grant.table, f"role {catalogue.role} may not {', '.join(lacking)} on table {grant.table}", mend)
+            yield look(grant.table, f"role {catalogue.role} may not {', '.join(lacking)} on table {grant.table}", fix)

@@ -18,10 +18,13 @@ from app.adopt.concerns import Concern
 from app.dao import adoption_sql, installation_dao, revisions_dao
 from app.db import db
 from app.models import RETENTION_SCHEMA, Base
+from app.refusals import in_words
 from app.revisions import alembic_config, known, newest
 
 TABLE_OF_REVISIONS = "alembic_version"
 OWN_TABLES = frozenset(table.name for table in Base.metadata.tables.values() if table.schema == RETENTION_SCHEMA)
+FORMER_TABLES = frozenset({"deferred_letters"})
+"""Tables that an older revision made, and that a migration renames or drops."""
 SECONDS_TO_DROP = 60.0
 
 
@@ -74,7 +77,7 @@ def look() -> Installation:
             f"The tables in the schema {schema.name} are at revision {', '.join(sorted(revisions))}, which this "
             "version does not know: they are a newer version's. Use that one."
         )
-    strangers = schema.tables - OWN_TABLES - {TABLE_OF_REVISIONS}
+    strangers = schema.tables - OWN_TABLES - FORMER_TABLES - {TABLE_OF_REVISIONS}
     if strangers:
         raise Refused(_not_ours(schema.name, strangers))
     return Installation(state, schema.name, schema.role, schema.exists, schema.tables, revisions, schema.may_make)
@@ -116,7 +119,7 @@ def install(database_url: str, schema: str) -> None:
     try:
         command.upgrade(alembic_config(database_url, adopted=True, schema=schema), "retention@head")
     except DBAPIError as error:
-        why = str(error.orig).strip().splitlines()[0]
+        why = in_words(error)
         raise Refused(
             f"It was not finished ({why}). Run it again, and it goes on where it was; or take away what is there with "
             "--uninstall."
@@ -157,5 +160,6 @@ def _in_words() -> Iterator[None]:
         if isinstance(error.orig, errors.DependentObjectsStillExist):
             raise Refused(f"Something else depends on the tables: {error.orig.diag.message_detail}") from None
         if isinstance(error.orig, errors.InsufficientPrivilege):
-            raise Refused(f"{error.orig.diag.message_primary}: use the role that installed the tables") from None
+            why = in_words(error)
+            raise Refused(f"{why}: use the role that installed the tables") from None
         raise

@@ -13,11 +13,11 @@ from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.adopt.findings import Finding, look, note
 from app.config import Settings
 from app.dao.catalogue import NOTIFICATIONS, Catalogue
 from app.presets import PRESETS, PresetName
 from app.retention.cutoff_rules import Difference, differences
+from app.state.findings import Finding, look, note
 
 NIGHTS = 366
 OF_THE_CUTOFF = ("cutoff_rule", "retention_timezone")

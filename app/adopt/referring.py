@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator
 
-from app.adopt import hidden, indexes
-from app.adopt.findings import Finding, amount, look, note
+from app.adopt import indexes
 from app.config import Settings
 from app.dao import adoption_sql
 from app.dao.catalogue import NOTIFICATIONS, PARTITIONED_TABLE, Catalogue, ForeignKey, Table
 from app.dao.referring import Plan, plans
-
-BY_PARTITION = (
-    "made partition by partition, since PostgreSQL makes none CONCURRENTLY for all of them: one of the table alone, "
-    "then CREATE INDEX CONCURRENTLY on each partition and ALTER INDEX … ATTACH PARTITION with it. It begins with "
-)
+from app.state import hidden
+from app.state.findings import Finding, amount, look, note
 
 
 def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
@@ -33,7 +29,7 @@ def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
         yield look(
             table,
             f"REFERRING_ROWS names table {table}, which does not point at notifications",
-            "take it out, or mend its name",
+            "take it out, or fix its name",
         )
 
 
@@ -41,7 +37,7 @@ def _index(key: ForeignKey, live: Table) -> str:
     """What makes it, and its cost; the columns are of the types that they refer to."""
     name = f"ix_{key.table}_{'_'.join(key.columns)}"
     if key.kind == PARTITIONED_TABLE:
-        return BY_PARTITION + adoption_sql.create_index_of_parent(name, key.schema, key.table, key.columns)
+        return adoption_sql.index_by_partition(name, key.schema, key.table, key.columns)
     types = (live.columns[referred].type for referred in key.referred_columns)
     of_columns = zip(key.columns, types, strict=True)
     return indexes.advise(name, key.schema, key.table, of_columns, key.rows, key.bytes).said

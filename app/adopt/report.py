@@ -1,21 +1,32 @@
 """What `flask retention adopt` says. Looks, in one READ ONLY transaction, and writes nothing."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection
 
-from app.adopt import choice, copying, grants, installation, policy, referring, tables, unseen, words
-from app.adopt.findings import Finding, can_run
+from app.adopt import choice, grants, installation, policy, referring, unseen
 from app.config import Settings
-from app.dao import catalogue_dao, installation_dao, revisions_dao
-from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, WORKERS, Catalogue, Table
+from app.dao import (
+    catalogue_dao,
+    installation_dao,
+    preconditions_dao,
+    revisions_dao,
+    status_function,
+    user_sweeps_dao,
+)
+from app.dao.catalogue import HISTORY, NOTIFICATIONS, WORKERS, Catalogue, Table
 from app.dao.copying import Copy, copies
+from app.dao.platform import Platform
 from app.dao.referring import Plan, plans
-from app.db import db
+from app.db import PlatformTables, db
 from app.presets import PRESETS, PresetName
+from app.state import preconditions
+from app.state.asked import facts
+from app.state.findings import Finding, can_run
+from app.state.preconditions import Facts
 
 SECONDS_TO_LOOK = 30.0
 LETTERS = {
@@ -46,6 +57,8 @@ class Adoption:
     grants: list[str]
     taken_back: list[str]
     """What takes the grants on the platform's tables back again."""
+    for_api: list[str]
+    """What makes the function by which the platform's API records a status that arrives."""
     letters: str
     """Where letters' files are."""
 
@@ -95,10 +108,11 @@ class Adoption:
                 for one in self.policies
             ],
             "findings": [
-                {"level": one.level.value, "about": one.about, "sentence": one.sentence, "mend": one.mend}
+                {"level": one.level.value, "about": one.about, "sentence": one.sentence, "fix": one.fix}
                 for one in self.findings
             ],
             "grants": self.grants,
+            "for_api": self.for_api,
         }
 
 
@@ -122,9 +136,15 @@ def look(settings: Settings, night: date, preset: PresetName | None = None) -> A
     """Read the catalogue and explain it. `preset`: whose policies the platform follows today, unless the configured."""
     with db.transaction(statement_seconds=SECONDS_TO_LOOK, read_only=True) as connection:
         catalogue = catalogue_dao.read(connection, settings.platform_schema)
+        found = replace(
+            facts(connection, catalogue, asks_for_itself=False),
+            references=tuple(preconditions_dao.references_to_users(connection)),
+            sweeps=tuple(user_sweeps_dao.latest_if_readable(connection)),
+            vacuuming=preconditions_dao.vacuuming(connection, catalogue.tables.get(NOTIFICATIONS)),
+        )
         installed = revisions_dao.is_adopted(connection)
         is_ours = not installed and _is_ours(connection)
-    return explain(catalogue, settings, night, preset, installed=installed, is_ours=is_ours)
+    return explain(catalogue, settings, night, preset, installed=installed, is_ours=is_ours, found=found)
 
 
 def _is_ours(connection: Connection) -> bool:
@@ -140,11 +160,16 @@ def explain(
     *,
     installed: bool = False,
     is_ours: bool = False,
+    found: Facts | None = None,
 ) -> Adoption:
-    """What the pipeline would do on a database with this catalogue, its own tables beside it or not yet. Pure."""
+    """What the pipeline would do on a database with this catalogue, its own tables beside it or not yet. Pure.
+
+    `found`: the catalogue and what lies around it.
+    """
     preset = policy.known(preset, settings, is_ours=is_ours)
     live, history = catalogue.tables.get(NOTIFICATIONS), catalogue.tables.get(HISTORY)
-    is_whole = len(catalogue.tables) == len(PLATFORM_TABLES)
+    platform = Platform(catalogue, PlatformTables(settings.platform_schema, settings.tables_deleted_with), stamp="")
+    is_whole = platform.is_whole
     stays = [name for name in live.columns if name not in history.columns] if live and history else []
     return Adoption(
         catalogue=catalogue,
@@ -153,9 +178,10 @@ def explain(
         stays=stays,
         referring=plans(catalogue, settings.tables_deleted_with),
         policies=policy.compare(preset, settings),
-        findings=list(_findings(catalogue, settings, night, preset)),
+        findings=list(_findings(found or Facts(catalogue), settings, night, preset)),
         grants=grants.statements(catalogue, settings, WORKERS, installed=installed) if is_whole else [],
         taken_back=grants.taken_back(catalogue, settings, WORKERS) if is_whole else [],
+        for_api=status_function.statements(platform, settings.retention_schema) if is_whole else [],
         letters=_letters(settings),
     )
 
@@ -167,10 +193,9 @@ def _letters(settings: Settings) -> str:
     return f"{said}; a letter's folder is {FOLDERS[settings.letter_folder_date]} ({settings.letter_folder_timezone})"
 
 
-def _findings(catalogue: Catalogue, settings: Settings, night: date, preset: PresetName | None) -> Iterator[Finding]:
-    yield from tables.check(catalogue, settings)
-    yield from copying.check(catalogue)
-    yield from words.check(catalogue, settings)
+def _findings(found: Facts, settings: Settings, night: date, preset: PresetName | None) -> Iterator[Finding]:
+    catalogue = found.catalogue
+    yield from preconditions.check(found, settings)
     yield from unseen.check(catalogue)
     yield from choice.check(catalogue, settings)
     yield from referring.check(catalogue, settings)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from app.adopt.findings import Finding, look
 from app.dao import adoption_sql
 from app.dao.catalogue import NOTIFICATIONS, SERVICES, Catalogue, Table
+from app.state.findings import Finding, look
 
 NEVER_EQUAL = ("key_type", "notification_type", "created_at")
 """Columns that every choice compares. A row without a service is reported, and a status may be NULL."""

@@ -5,7 +5,7 @@ A delete is proved on a key that can't be anybody's. Where there are versions it
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from app.config import Settings
 from app.dao import doctor_dao
@@ -13,7 +13,10 @@ from app.db import db
 from app.doctor.finding import Finding, error, ok, warning
 from app.retention import buckets
 from app.retention.buckets import quick_client
+from app.storage.client import Deadline, Requests, worst_seconds_per_request
+from app.storage.deletion import delete
 from app.storage.errors import REQUEST_ERRORS, BucketRefuses, trouble
+from app.storage.listing import StoredFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,6 +28,7 @@ OF_ACCOUNTS = frozenset(setting.removeprefix("s3_bucket_") for setting in bucket
 EXPORTS = "exports"
 POLICIES = "deploy/aws/retention-worker-policy.json and accounts-worker-policy.json have what is needed."
 NO_RULES = "NoSuchLifecycleConfiguration"
+SECONDS_TO_DELETE = 30
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -35,7 +39,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
         check = f"bucket {bucket}"
         found = [*_permissions(client, check, name, bucket)]
         if not found:
-            found = [*_rules(client, check, name, bucket, days), *_locks(client, check, name, bucket)]
+            found = [
+                *_rules(client, check, name, bucket, days),
+                *_locks(client, check, name, bucket),
+                *_copies(settings, check, bucket),
+            ]
         yield from found or [ok(check, "Its files can be listed and deleted, and its rules leave them their time.")]
 
 
@@ -61,7 +69,7 @@ def _permissions(client: "S3Client", check: str, name: str, bucket: str) -> Iter
     versioning: dict[str, Any] = {}
     refused = _code(lambda: versioning.update(client.get_bucket_versioning(Bucket=bucket)))
     if refused == "NoSuchBucket":
-        yield error(check, f"There is no bucket {bucket}.", f"Mend S3_BUCKET_{name.upper()}, or make it.")
+        yield error(check, f"There is no bucket {bucket}.", f"Fix S3_BUCKET_{name.upper()}, or make it.")
         return
     has_versions = bool(versioning.get("Status"))
     wanted = {
@@ -81,8 +89,8 @@ def _delete(client: "S3Client", bucket: str, has_versions: bool) -> dict[str, st
     """A plain delete would leave a marker in a bucket with versions, and is not what files there are deleted by."""
     key = f"{PROBES}{uuid4()}"
     if has_versions:
-        return {"s3:DeleteObjectVersion": _deleted(client, bucket, {"Key": key, "VersionId": NULL_VERSION})}
-    return {"s3:DeleteObject": _deleted(client, bucket, {"Key": key})}
+        return {"s3:DeleteObjectVersion": _deleted(client, bucket, key, NULL_VERSION)}
+    return {"s3:DeleteObject": _deleted(client, bucket, key, None)}
 
 
 def _put(client: "S3Client", bucket: str) -> str | None:
@@ -91,16 +99,18 @@ def _put(client: "S3Client", bucket: str) -> str | None:
     answer: dict[str, Any] = {}
     code = _code(lambda: answer.update(client.put_object(Bucket=bucket, Key=key)))
     if code is None:
-        version = answer.get("VersionId")
-        _deleted(client, bucket, {"Key": key, **({"VersionId": version} if version else {})})
+        _deleted(client, bucket, key, answer.get("VersionId"))
     return code
 
 
-def _deleted(client: "S3Client", bucket: str, entry: dict[str, str]) -> str | None:
-    answer: dict[str, Any] = {}
-    objects: Any = {"Objects": [entry]}
-    code = _code(lambda: answer.update(client.delete_objects(Bucket=bucket, Delete=objects)))
-    return code or next((problem.get("Code", "Unknown") for problem in answer.get("Errors", [])), None)
+def _deleted(client: "S3Client", bucket: str, key: str, version_id: str | None) -> str | None:
+    """As the pipeline deletes, also in a store that has no DeleteObjects."""
+    probe = UUID(int=0)
+    requests = Requests(Deadline(SECONDS_TO_DELETE), worst_seconds_per_request(client))
+    deletion = delete(client, {probe: [StoredFile(bucket, key, version_id)]}, requests)
+    if probe in deletion.gone:
+        return None
+    return deletion.failed.get(probe) or deletion.broken.get(bucket) or deletion.stopped or "Unconfirmed"
 
 
 def _rules(client: "S3Client", check: str, name: str, bucket: str, days: Mapping[str, int]) -> Iterator[Finding]:
@@ -156,4 +166,22 @@ def _locks(client: "S3Client", check: str, name: str, bucket: str) -> Iterator[F
             check,
             f"New files are locked for {period}: a letter whose time is up sooner is held back until then.",
             "Take the lock's default retention away, or make it shorter than every service's.",
+        )
+
+
+def _copies(settings: Settings, check: str, bucket: str) -> Iterator[Finding]:
+    try:
+        copied_to = buckets.copied_to(settings, bucket)
+    except buckets.BucketTrouble as refused:
+        yield warning(
+            check,
+            f"Its replication rules can't be read ({refused}).",
+            "Run this once with credentials that have s3:GetReplicationConfiguration.",
+        )
+        return
+    for other in copied_to:
+        yield warning(
+            check,
+            f"A replication rule copies its files to {other}. What is deleted here stays there.",
+            f"Let a lifecycle rule of {other} delete files and their earlier versions in time, or take the rule away.",
         )

@@ -17,7 +17,7 @@ from app.storage.errors import REQUEST_ERRORS
 CHECK = "clock"
 WARN_AFTER, WRONG_AFTER = timedelta(seconds=5), timedelta(seconds=60)
 """A lease lasts a minute and a half; S3 refuses what is 15 minutes off."""
-MEND = "Have all hosts follow the same NTP servers."
+FIX = "Have all hosts follow the same NTP servers."
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -36,7 +36,7 @@ def compare(whose: str, theirs: datetime, ours: datetime) -> Iterator[Finding]:
     if apart < WARN_AFTER:
         return
     says = f"This host's clock and {whose} are {apart.total_seconds():.0f} s apart."
-    yield error(CHECK, says, MEND) if apart >= WRONG_AFTER else warning(CHECK, says, MEND)
+    yield error(CHECK, says, FIX) if apart >= WRONG_AFTER else warning(CHECK, says, FIX)
 
 
 def _of_database() -> datetime:

@@ -5,21 +5,24 @@ from dataclasses import dataclass
 
 from app import own_schema
 from app.config import Settings
-from app.dao import adoption_sql, doctor_dao, platform_dao, revisions_dao
+from app.dao import adoption_sql, doctor_dao, platform_dao, preconditions_dao, revisions_dao
+from app.dao.catalogue import NOTIFICATIONS, PARTITIONED_TABLE, Table
 from app.dao.doctor_dao import Index
 from app.db import db
 from app.doctor import privileges
-from app.doctor.finding import Finding, error, ok, warning
-from app.retention.privileges import lacking_on_platform, schemas_of_platform
+from app.doctor.finding import Finding, capitalised, error, ok, warning
 from app.retention.readiness import (
-    LEAST_VERSION,
     DatabaseNotReady,
+    blockers,
     check_accounts,
-    check_database,
     check_migrations,
 )
+from app.state import vacuum
+from app.state.privileges import OF_ACCOUNTS, on_platform, pairs, schemas_of_platform
+from app.state.privileges import lacking as lacking_on
 
 TABLES, ROLE, SERVER, INDEXES = "database tables", "database role", "database server", "database indexes"
+VACUUM = "database vacuum"
 GRANTS = "Apply deploy/postgres/retention_worker.sql, and accounts_worker.sql for accounts, as the tables' owner."
 GRANTS_OF_ADOPTED = "Run the GRANT statements that flask retention adopt prints, as the tables' owner."
 
@@ -47,8 +50,17 @@ class Needed:
         begins = index.columns[: len(self.or_else)] == self.or_else
         return bool(self.or_else) and begins and index.predicate is None
 
-    def made_by(self, named: str) -> str:
-        """The statement that makes it, without harm to live traffic; `named` as SQL writes the table."""
+    def is_kept_by_partitions_of(self, table: Table | None) -> bool:
+        """Whether it is a unique one, which PostgreSQL makes of partitions with their key alone, and there is that."""
+        if table is None or not table.is_partitioned_by_age:
+            return False
+        return self.is_unique and table.is_unique_by(*self.columns, "created_at")
+
+    def made_by(self, named: str, table: Table | None) -> str:
+        """How it is made without harm to live traffic; `named` as SQL writes the table."""
+        if table is not None and table.kind == PARTITIONED_TABLE:
+            name = f"ix_{table.name}_{'_'.join(self.columns)}"
+            return capitalised(adoption_sql.index_by_partition(name, table.schema, table.name, self.columns))
         return adoption_sql.create_index_like(named, self.columns, self.is_unique, self.predicate)
 
 
@@ -77,8 +89,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         return
     yield from tables(settings)
     yield from role(settings)
-    yield from server(settings)
+    yield from server()
     yield from indexes(settings)
+    yield from vacuumed(settings)
 
 
 def schemas(settings: Settings) -> Iterator[Finding]:
@@ -94,17 +107,28 @@ def schemas(settings: Settings) -> Iterator[Finding]:
 
 
 def tables(settings: Settings) -> Iterator[Finding]:
-    """Whether they are there, at the newest migration, and fit together."""
-    said = False
-    for check in (check_database, check_migrations, lambda: check_accounts(settings)):
+    """Whether every precondition holds, and the tables are there, at the newest migration."""
+    found = [*_preconditions()]
+    for check in (check_migrations, lambda: check_accounts(settings)):
         try:
             check()
         except DatabaseNotReady as problem:
-            said = True
-            sentence, _, mend = str(problem).partition(". ")
-            yield error(TABLES, f"{sentence}.", mend or "flask db upgrade")
-    if not said:
-        yield ok(TABLES, "All tables are there, at the newest migration.")
+            found.append(_not_ready(problem))
+    yield from found or [ok(TABLES, "All tables are there, at the newest migration, and nothing blocks a policy.")]
+
+
+def _preconditions() -> Iterator[Finding]:
+    try:
+        for finding in blockers():
+            blocks = ", ".join(sorted(finding.blocks))
+            yield error(TABLES, f"{capitalised(finding.sentence)} (blocks {blocks}).", capitalised(finding.fix))
+    except DatabaseNotReady as problem:
+        yield _not_ready(problem)
+
+
+def _not_ready(problem: DatabaseNotReady) -> Finding:
+    sentence, _, fix = str(problem).partition(". ")
+    return error(TABLES, f"{sentence}.", fix or "flask db upgrade")
 
 
 def role(settings: Settings) -> Iterator[Finding]:
@@ -112,12 +136,13 @@ def role(settings: Settings) -> Iterator[Finding]:
     with db.transaction(read_only=True) as connection:
         adopted = revisions_dao.is_adopted(connection)
         platform = platform_dao.known(connection)
-        is_needed = privileges.pairs(privileges.nightly(adopted=adopted))
-        is_needed += privileges.pairs(privileges.OF_ACCOUNTS) if settings.accounts_enabled else []
+        is_needed = pairs(privileges.nightly(adopted=adopted, archives=settings.archives_history))
+        is_needed += pairs(OF_ACCOUNTS) if settings.accounts_enabled else []
         ours = doctor_dao.role(connection)
-        lacking = lacking_on_platform(platform.catalogue, settings) if adopted else []
+        found = platform.catalogue
+        lacking = lacking_on(found, on_platform(found, settings)) if adopted else []
         lacking += doctor_dao.lacking(connection, is_needed)
-        too_much = doctor_dao.held(connection, privileges.pairs(privileges.TOO_MUCH))
+        too_much = doctor_dao.held(connection, pairs(privileges.too_much(archives=settings.archives_history)))
     grants = GRANTS_OF_ADOPTED if adopted else GRANTS
     if ours.is_superuser:
         yield error(
@@ -157,30 +182,14 @@ def role(settings: Settings) -> Iterator[Finding]:
         yield ok(ROLE, "The database's role may do what it needs, and no more.")
 
 
-def server(settings: Settings) -> Iterator[Finding]:
-    """Whether the server takes our work, for as long as a step may last."""
+def server() -> Iterator[Finding]:
+    """Whether the server keeps what was committed. Whether it takes our work is one of the preconditions."""
     with db.transaction(read_only=True) as connection:
-        found = doctor_dao.server(connection)
-    problems = []
-    if found.version < LEAST_VERSION:
-        problems.append(error(SERVER, f"PostgreSQL is older than {LEAST_VERSION // 10_000}.", "Upgrade it."))
-    if found.is_replica or found.is_read_only:
-        problems.append(
-            error(SERVER, "The database takes no changes: it is a replica, or read-only.", "Name the primary.")
-        )
-    if found.is_careless:
-        problems.append(
-            warning(SERVER, "fsync is off: a crash of the server loses what was committed.", "Set fsync = on.")
-        )
-    if 0 < found.transaction_timeout_seconds < settings.lease_seconds:
-        problems.append(
-            error(
-                SERVER,
-                f"transaction_timeout is {found.transaction_timeout_seconds:g} s, less than a step may take.",
-                f"Set it above {settings.lease_seconds:g} s for this role, or make STEP_BUDGET_SECONDS smaller.",
-            )
-        )
-    yield from problems or [ok(SERVER, "The server takes changes, and its time-outs leave steps their time.")]
+        is_careless = preconditions_dao.server(connection).is_careless
+    if is_careless:
+        yield warning(SERVER, "fsync is off: a crash of the server loses what was committed.", "Set fsync = on.")
+    else:
+        yield ok(SERVER, "The server keeps what was committed.")
 
 
 def indexes(settings: Settings) -> Iterator[Finding]:
@@ -193,10 +202,11 @@ def indexes(settings: Settings) -> Iterator[Finding]:
         platform = platform_dao.known(connection)
         for needed in all_needed:
             there_are = doctor_dao.indexes(connection, needed.table)
-            if any(needed.is_like(index) for index in there_are):
+            found = platform.catalogue.tables.get(needed.table)
+            if any(needed.is_like(index) for index in there_are) or needed.is_kept_by_partitions_of(found):
                 continue
             missing = True
-            made_by = needed.made_by(platform.named(needed.table))
+            made_by = needed.made_by(platform.named(needed.table), found)
             lacks = f"{needed.table} has no valid index on ({', '.join(needed.columns)}), for {needed.what_for}"
             if any(needed.is_served_by(index) for index in there_are):
                 serves = f"the one on ({', '.join(needed.or_else)}) serves, and reads rows that are passed over."
@@ -205,3 +215,15 @@ def indexes(settings: Settings) -> Iterator[Finding]:
                 yield error(INDEXES, f"{lacks}: each step would read the whole table.", made_by)
     if not missing:
         yield ok(INDEXES, "Every index that the queries read is there.")
+
+
+def vacuumed(settings: Settings) -> Iterator[Finding]:
+    """Whether the dead rows of a night go before the next one."""
+    with db.transaction(read_only=True) as connection:
+        there_are = platform_dao.known(connection).catalogue.tables
+        found = preconditions_dao.vacuuming(connection, there_are.get(NOTIFICATIONS))
+    looks = [] if found is None else list(vacuum.check(found, settings.retention_default_days))
+    for one in looks:
+        yield warning(VACUUM, f"{capitalised(one.sentence)}.", one.fix)
+    if found is not None and not looks:
+        yield ok(VACUUM, "The rows that a night deletes are vacuumed before the next one.")

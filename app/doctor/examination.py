@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
-from app.doctor import buckets, clocks, database, settings, work
+from app.doctor import buckets, clocks, database, encryption, settings, work
 from app.doctor.finding import Finding, error
 
 Check = Callable[[Settings], Iterable[Finding]]
@@ -15,9 +15,12 @@ CHECKS: dict[str, Check] = {
     "database": database.examine,
     "buckets": buckets.examine,
     clocks.CHECK: clocks.examine,
+    encryption.CHECK: encryption.examine,
     work.BROKER: work.broker_answers,
     work.BEAT: work.beat_and_workers,
     work.EMAIL: work.email_sender,
+    work.SWEEPS: work.sweeps_over_users,
+    work.STATUSES: work.letters_statuses,
 }
 
 

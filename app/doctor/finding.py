@@ -1,4 +1,4 @@
-"""What the doctor found: how bad it is, what it is, and how to mend it."""
+"""What the doctor found: how bad it is, what it is, and how to fix it."""
 
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -14,15 +14,20 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `mend` is empty where there is nothing to do."""
+    """One thing that was looked at. `fix` is empty where there is nothing to do."""
 
     check: str
     level: Level
     says: str
-    mend: str = ""
+    fix: str = ""
 
     def as_json(self) -> dict[str, str]:
         return asdict(self) | {"level": self.level.value}
+
+
+def capitalised(words: str) -> str:
+    """As a sentence begins; what to do may be a statement to copy, so that nothing is added at its end."""
+    return f"{words[:1].upper()}{words[1:]}"
 
 
 def ok(check: str, says: str) -> Finding:
@@ -30,11 +35,11 @@ def ok(check: str, says: str) -> Finding:
     return Finding(check, Level.OK, says)
 
 
-def warning(check: str, says: str, mend: str) -> Finding:
+def warning(check: str, says: str, fix: str) -> Finding:
     """It works, and might not be meant like this."""
-    return Finding(check, Level.WARNING, says, mend)
+    return Finding(check, Level.WARNING, says, fix)
 
 
-def error(check: str, says: str, mend: str) -> Finding:
+def error(check: str, says: str, fix: str) -> Finding:
     """It does not work, or it will harm."""
-    return Finding(check, Level.ERROR, says, mend)
+    return Finding(check, Level.ERROR, says, fix)

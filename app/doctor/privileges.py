@@ -3,7 +3,7 @@
 The same as deploy/postgres/*.sql, whose files are not everywhere where the product is; a test compares them.
 """
 
-from app.retention.privileges import OF_OWN_TABLES, OF_REVISIONS
+from app.state.privileges import OF_ARCHIVE, OF_OWN_TABLES, OF_REVISIONS
 
 OF_PLATFORM_TABLES: dict[str, str] = {
     "services": "SELECT",
@@ -13,61 +13,32 @@ OF_PLATFORM_TABLES: dict[str, str] = {
 }
 
 
-def nightly(*, adopted: bool) -> dict[str, str]:
+def nightly(*, adopted: bool, archives: bool = False) -> dict[str, str]:
     """What the nightly pipeline needs in our own database; in one that was adopted, of its own tables alone."""
     wanted = {"retention.alembic_version": OF_REVISIONS}
     if not adopted:
         wanted = {**OF_PLATFORM_TABLES, "alembic_version": OF_REVISIONS}
-    for table, listed, _columns in OF_OWN_TABLES:
+    for table, listed, _columns in OF_OWN_TABLES + (OF_ARCHIVE if archives else ()):
         name = f"retention.{table}"
         wanted[name] = f"{wanted[name]} {listed}" if name in wanted else listed
+    if archives and not adopted:
+        wanted["notification_history"] += " DELETE"
     return wanted
 
 
-OF_ACCOUNTS: dict[str, str] = {
-    "users": "SELECT UPDATE DELETE",
-    "user_sessions": "SELECT INSERT UPDATE DELETE",
-    "user_deletions": "SELECT UPDATE DELETE",
-    "malformed_flags": "SELECT DELETE",
-    "user_exports": "SELECT INSERT UPDATE DELETE",
-    "retained_emails": "INSERT",
-    "email_rate": "SELECT INSERT UPDATE",
-    "retention.login_attempts": "SELECT INSERT UPDATE DELETE",
-    "retention.session_batches": "INSERT",
-    "retention.heartbeats": "SELECT INSERT UPDATE",
-    "user_to_service": "SELECT DELETE",
-    "user_to_organisation": "SELECT DELETE",
-    "user_folder_permissions": "SELECT DELETE",
-    "permissions": "SELECT DELETE",
-    "templates": "SELECT UPDATE",
-    "templates_history": "SELECT UPDATE",
-    "jobs": "SELECT UPDATE",
-    "api_keys": "SELECT UPDATE",
-    "api_keys_history": "SELECT UPDATE",
-    "invited_users": "SELECT DELETE",
-    "invited_organisation_users": "SELECT DELETE",
-    "verify_codes": "SELECT DELETE",
-    "webauthn_credential": "SELECT DELETE",
-    "login_events": "SELECT DELETE",
-    "events": "SELECT UPDATE",
-    "service_contact_list": "SELECT UPDATE",
-    "service_callback_api": "SELECT UPDATE",
-    "support_tickets": "SELECT DELETE UPDATE",
-    "feature_requests": "SELECT UPDATE",
-    "feature_votes": "SELECT DELETE UPDATE",
-    "leader_boards": "SELECT UPDATE",
-}
+def too_much(*, archives: bool) -> dict[str, str]:
+    """What the role must not have: to delete history only where it is archived."""
+    return {**TOO_MUCH, "notification_history": "TRUNCATE"} if archives else TOO_MUCH
+
+
 TOO_MUCH: dict[str, str] = {
-    "notifications": "INSERT UPDATE TRUNCATE",
+    "notifications": "SELECT INSERT UPDATE TRUNCATE",
     "notification_history": "DELETE TRUNCATE",
     "services": "INSERT UPDATE DELETE TRUNCATE",
     "service_data_retention": "INSERT UPDATE DELETE TRUNCATE",
-    "users": "TRUNCATE",
+    "users": "UPDATE TRUNCATE",
     "user_deletions": "TRUNCATE",
 }
-"""Of the whole table: that notifications' status may be updated is no UPDATE of all of it."""
-
-
-def pairs(of_tables: dict[str, str]) -> list[tuple[str, str]]:
-    """Each table with each of its privileges."""
-    return [(table, privilege) for table, listed in of_tables.items() for privilege in listed.split()]
+"""Of the whole table: that notifications' status may be updated is no UPDATE of all of it, and that what moves may be
+read is no SELECT.
+"""

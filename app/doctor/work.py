@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from email.utils import parseaddr
 from typing import Any
 
 import boto3
@@ -9,13 +10,20 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from app import broker, clock
+from app.accounts import brake
 from app.broker import BrokerAway
+from app.broker.transports import BrokerTakesNothing
 from app.config import Settings
-from app.dao import heartbeats_dao
+from app.dao import heartbeats_dao, letter_statuses
 from app.db import db
-from app.doctor.finding import Finding, error, ok, warning
+from app.doctor.finding import Finding, capitalised, error, ok, warning
+from app.retention import overdue
+from app.state import user_sweeps
 
 BROKER, BEAT, EMAIL = "broker", "beat and workers", "email sender"
+SWEEPS, STATUSES = "sweeps over users", "letters' statuses"
+SECONDS_TO_MEASURE = 20.0
+SERVICES_TO_ASK, LETTERS_TO_ASK = 20, 5_000
 SECONDS_TO_ANSWER = 3
 NOT_SEEN_AFTER_INTERVALS = 3
 LATE_BY = timedelta(minutes=1)
@@ -25,6 +33,10 @@ def broker_answers(settings: Settings) -> Iterator[Finding]:
     """Whether the broker answers, and keeps messages as it must."""
     try:
         depths = broker.queue_depths(settings, SECONDS_TO_ANSWER)
+        broker.takes_messages(settings, SECONDS_TO_ANSWER)
+    except BrokerTakesNothing as blocked:
+        yield error(BROKER, str(blocked), 'Give RabbitMQ memory or disk: docs/operations.md, "The broker refuses".')
+        return
     except BrokerAway as away:
         yield error(BROKER, f"The broker does not answer ({away}).", "Check CELERY_BROKER_URL, and that it runs.")
         return
@@ -39,8 +51,9 @@ def broker_answers(settings: Settings) -> Iterator[Finding]:
 def _redis(settings: Settings) -> Iterator[Finding]:
     import redis  # with it comes OpenTelemetry, which a process need not hold because it could be examined
 
+    tls = broker.tls(settings) or {}
     with redis.Redis.from_url(
-        settings.celery_broker_url, socket_timeout=SECONDS_TO_ANSWER, decode_responses=True
+        settings.celery_broker_url, socket_timeout=SECONDS_TO_ANSWER, decode_responses=True, **tls
     ) as client:
         try:
             policy: Any = client.config_get("maxmemory-policy")
@@ -103,6 +116,39 @@ def _is_silent(settings: Settings, seen_at: datetime | None) -> bool:
     return seen_at is None or clock.now() - seen_at > patience
 
 
+def letters_statuses(settings: Settings) -> Iterator[Finding]:
+    """Whether letters past their retention stay in a status that nobody has named."""
+    kept = [one for one in overdue.measure(SECONDS_TO_MEASURE).kept if one.kind == overdue.UNKNOWN_STATUS]
+    words: set[str | None] = set()
+    with db.transaction(read_only=True) as connection:
+        for one in kept[:SERVICES_TO_ASK]:
+            if one.service_id is not None:
+                of_service = letter_statuses.unknown(
+                    connection, letter_statuses.of(settings), one.service_id, LETTERS_TO_ASK
+                )
+                words |= of_service
+    if kept:
+        named = ", ".join(sorted("none at all" if word is None else word for word in words)) or "not among the oldest"
+        yield warning(
+            STATUSES,
+            f"Letters of {len(kept)} services stay past their retention in a status that nobody has named: {named}.",
+            "Name it in LETTER_STATUSES_FINAL if it is a letter's last, else in LETTER_STATUSES_UNFINISHED.",
+        )
+    else:
+        yield ok(STATUSES, "No letter past its retention is in a status that nobody has named.")
+
+
+def sweeps_over_users(settings: Settings) -> Iterator[Finding]:
+    """Whether the sweeps over users may go on, and their emails are taken."""
+    if not settings.accounts_enabled:
+        return
+    stopped = [*user_sweeps.check(brake.latest())]
+    for finding in stopped:
+        yield error(SWEEPS, f"{capitalised(finding.sentence)}.", capitalised(finding.fix))
+    if not stopped:
+        yield ok(SWEEPS, "No sweep over users is blocked.")
+
+
 def email_sender(settings: Settings) -> Iterator[Finding]:
     """Whether SES has verified the sender's address, or its domain."""
     if not settings.accounts_enabled:
@@ -110,7 +156,8 @@ def email_sender(settings: Settings) -> Iterator[Finding]:
     session = boto3.Session(region_name=settings.aws_region)
     client = session.client("sesv2", endpoint_url=settings.aws_endpoint_url_sesv2, config=_quick())
     refused = []
-    for identity in (settings.email_sender, settings.email_sender.rpartition("@")[2]):
+    address = parseaddr(settings.email_sender)[1]
+    for identity in (address, address.rpartition("@")[2]):
         try:
             if client.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"):
                 yield ok(EMAIL, f"SES has verified {identity}.")
@@ -120,13 +167,13 @@ def email_sender(settings: Settings) -> Iterator[Finding]:
     if set(refused) <= {"NotFoundException"}:
         yield error(
             EMAIL,
-            f"SES has not verified {settings.email_sender}, and refuses every email.",
+            f"SES has not verified {address}, and refuses every email.",
             "Verify it or its domain.",
         )
     else:
         yield warning(
             EMAIL,
-            f"SES does not say whether {settings.email_sender} is verified ({refused[0]}).",
+            f"SES does not say whether {address} is verified ({refused[0]}).",
             "Run this once with credentials that have ses:GetEmailIdentity.",
         )
 

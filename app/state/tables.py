@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.adopt import hidden
-from app.adopt.findings import Finding, look, missing, note
 from app.config import Settings
 from app.dao import adoption_sql
 from app.dao.catalogue import (
@@ -16,12 +14,16 @@ from app.dao.catalogue import (
     RETENTIONS,
     SERVICES,
     STRINGS,
+    WORKERS,
     Catalogue,
     Column,
     Table,
 )
-from app.retention.readiness import LEAST_VERSION
+from app.state import hidden
+from app.state.findings import EVERYTHING, OF_LETTERS, OF_NOTIFICATIONS, Finding, look, missing, note
 
+LEAST_VERSION = 140_000
+"""Of the PostgreSQL server, as it numbers itself."""
 OF_ONE_RETENTION = ("service_id", "notification_type")
 UUID, TIMESTAMP, WORD, WHOLE_NUMBER = "uuid", "timestamp", "word", "whole number"
 TYPES_OF = {UUID: ("uuid",), TIMESTAMP: ("timestamp",), WORD: STRINGS, WHOLE_NUMBER: ("int2", "int4", "int8")}
@@ -41,6 +43,7 @@ class Need:
     column: str
     kind: str
     why: str
+    blocks: frozenset[str] = OF_NOTIFICATIONS
 
 
 ALWAYS = (
@@ -61,9 +64,15 @@ ALWAYS = (
     Need(HISTORY, "notification_status", WORD, "a status that arrives late is written there"),
 )
 OF_LETTER_FILES = (
-    Need(NOTIFICATIONS, "reference", WORD, "it names a letter's files"),
-    Need(NOTIFICATIONS, "postage", WORD, "it is part of a letter file's name"),
-    Need(NOTIFICATIONS, "sent_at", TIMESTAMP, "its UTC date is a letter's folder, with LETTER_FOLDER_DATE=sent-at-utc"),
+    Need(NOTIFICATIONS, "reference", WORD, "it names a letter's files", OF_LETTERS),
+    Need(NOTIFICATIONS, "postage", WORD, "it is part of a letter file's name", OF_LETTERS),
+    Need(
+        NOTIFICATIONS,
+        "sent_at",
+        TIMESTAMP,
+        "its UTC date is a letter's folder, with LETTER_FOLDER_DATE=sent-at-utc",
+        OF_LETTERS,
+    ),
 )
 
 
@@ -72,10 +81,10 @@ def needs(settings: Settings) -> tuple[Need, ...]:
     return ALWAYS + OF_LETTER_FILES if settings.letters_have_files else ALWAYS
 
 
-def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
-    """What the server, tables and columns lack."""
+def check(catalogue: Catalogue, settings: Settings, role: str = WORKERS) -> Iterator[Finding]:
+    """What the server, tables and columns lack. `role`: to whom hidden rows must be shown."""
     if catalogue.server_version < LEAST_VERSION:
-        yield missing("server", f"PostgreSQL is older than {LEAST_VERSION // 10_000}", "upgrade it")
+        yield missing("server", f"PostgreSQL is older than {LEAST_VERSION // 10_000}", "upgrade it", EVERYTHING)
     for name in PLATFORM_TABLES:
         if name not in catalogue.tables:
             yield missing(
@@ -89,6 +98,7 @@ def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
             yield from _column(table, need)
     for table in catalogue.tables.values():
         yield from _kind(table)
+        yield from hidden.check(table.schema, table.name, table.row_security, hidden.OF_PLATFORM, role)
     for name in (NOTIFICATIONS, HISTORY):
         if name in catalogue.tables:
             yield from _key(catalogue.tables[name])
@@ -106,17 +116,19 @@ def _column(table: Table, need: Need) -> Iterator[Finding]:
             about,
             f"table {table.name} has no column {need.column}: {need.why}",
             f"add {need.column} ({SPOKEN[need.kind]}), or point the pipeline at the table that has it",
+            need.blocks,
         )
     elif not _is(need.kind, column):
         yield missing(
             about,
             f"column {need.column} of table {table.name} is {column.type.formatted}, not {SPOKEN[need.kind]}: "
             f"{need.why}",
-            _mend_of_type(need.kind),
+            _fix_of_type(need.kind),
+            need.blocks,
         )
 
 
-def _mend_of_type(kind: str) -> str:
+def _fix_of_type(kind: str) -> str:
     if kind == UUID:
         return "there is no setting for this: ids that are not uuid are not supported"
     return f"make it {SPOKEN[kind]}: compared as that, the pipeline would take other rows than it should"
@@ -127,14 +139,16 @@ def _is(kind: str, column: Column) -> bool:
 
 
 def _kind(table: Table) -> Iterator[Finding]:
-    if table.kind == PARTITIONED_TABLE or table.has_children:
+    if table.kind == PARTITIONED_TABLE and table.is_partitioned_by_age:
+        yield note(table.name, f"table {table.name} is partitioned by created_at, which batches heed")
+    elif table.kind == PARTITIONED_TABLE or table.has_children:
         is_moved_from = table.name == NOTIFICATIONS
         said = f"table {table.name} is made of several tables (partitions, or tables that inherit from it)"
         if is_moved_from:
             yield missing(
                 table.name,
-                f"{said}: a step deletes rows by their address, which is only unique in one table",
-                "there is no setting for this: the pipeline needs an ordinary table to move rows out of",
+                f"{said}, and not by range of created_at: each batch would look into all of them",
+                "partition it by range of created_at, or make it an ordinary table",
             )
         else:
             yield note(table.name, said)
@@ -144,14 +158,16 @@ def _kind(table: Table) -> Iterator[Finding]:
             f"{table.name} is not a table but a view or a foreign table",
             "name the schema of the table itself with PLATFORM_SCHEMA",
         )
-    yield from hidden.check(table.schema, table.name, table.row_security, hidden.OF_PLATFORM)
 
 
 def _key(table: Table) -> Iterator[Finding]:
-    unique = [
-        index.columns for index in table.indexes if index.is_unique and index.is_valid and index.predicate is None
-    ]
-    if ("id",) not in unique:
+    if table.is_partitioned_by_age and table.is_unique_by("id", "created_at"):
+        yield note(
+            table.name,
+            f"table {table.name} keeps ids apart within one created_at alone, as PostgreSQL does where a table is "
+            "partitioned",
+        )
+    elif not table.is_unique_by("id"):
         key = ", ".join(str(column) for column in table.primary_key) or "none"
         yield missing(
             table.name,

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from app.adopt.findings import Finding, look, missing, note
 from app.config import Settings
-from app.dao import adoption_sql
+from app.dao import adoption_sql, letter_statuses
 from app.dao.catalogue import NOTIFICATIONS, Catalogue, Column, Table
 from app.models.types import LETTER, NOTIFICATION_TYPES, STATUSES, TEST_KEY
+from app.state.findings import Finding, look, missing, note
 
 
 def check(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
@@ -76,20 +76,21 @@ def _statuses(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
     if catalogue.statuses is None:
         yield note(about, "which statuses there are is not known: neither an enum nor a table that this role may read")
         return
-    known, has_letters = set(catalogue.statuses), settings.has_letters
-    kept = set(settings.letter_statuses_kept) if has_letters else set()
-    for status in sorted((set(STATUSES) | kept) - known):
-        if status in kept:
-            yield note(about, f"there is no status {status}: no letter waits in it, and it is left out of comparisons")
+    known, statuses = set(catalogue.statuses), letter_statuses.of(settings)
+    asked = settings.has_letters and statuses.final is not None
+    named = {*(statuses.final or ()), *statuses.unfinished} if asked else set()
+    for status in sorted((set(STATUSES) | named) - known):
+        if status in named:
+            yield note(about, f"there is no status {status}: no letter is in it, and it is left out of comparisons")
         else:
             yield note(about, f"there is no status {status}: no receipt can write it, and nothing else names it")
-    for status in sorted(known - set(STATUSES)):
-        if status not in kept:
-            stays = " A letter in it moves" if has_letters else ""
+    for status in sorted(known - set(STATUSES) - named):
+        unknown = f"there is a status that the pipeline does not know: {status}"
+        if asked:
             yield look(
                 about,
-                f"there is a status that the pipeline does not know: {status}. It counts as final.{stays}",
-                "name it in LETTER_STATUSES_KEPT if a letter in it is still being made or sent"
-                if has_letters
-                else "nothing to do",
+                f"{unknown}. A letter in it stays, and is reported",
+                "name it in LETTER_STATUSES_FINAL if it is a letter's last, else in LETTER_STATUSES_UNFINISHED",
             )
+        else:
+            yield note(about, f"{unknown}. No row's status is asked for before it goes")

@@ -1,0 +1,459 @@
+"""The one judgement: from facts to verdicts. Pure; nothing here asks anybody anything.
+
+The ops page's headline, `flask retention overdue`, its exit code and JSON, and the metric `retention_verdicts`, from
+which alerts fire, are all told from this. So they can't disagree.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+from app.dao.state_dao import HeldBack
+from app.state.findings import span
+
+RUNBOOK = "docs/operations.md"
+LATE_BY = timedelta(minutes=1)
+INTERVALS_MISSED = 3
+ATTEMPTS_BEFORE_ACT = 3
+"""A batch that has failed so often in a row does not get through by itself."""
+
+
+class Severity(IntEnum):
+    """How bad it is. `ATTENTION`: somebody should look today. `ACT`: a person must do something now."""
+
+    HEALTHY = 0
+    WORKING = 1
+    ATTENTION = 2
+    ACT = 3
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+EXIT_CODES = {Severity.HEALTHY: 0, Severity.WORKING: 0, Severity.ACT: 1, Severity.ATTENTION: 3}
+"""Of the commands that tell it. 2 says that it could not be asked."""
+
+ANCHORS = {
+    "unknown": "retentionscrapeincomplete",
+    "no-worker": "retentionnoworkers",
+    "dispatcher-silent": "retentionrelaydead",
+    "paused": "retentionpaused",
+    "batches-failing": "when-batches-fail",
+    "sweep-blocked": "when-a-sweep-is-blocked",
+    "policy-blocked": "retentionpolicyblocked",
+    "overdue": "retentionoverdue",
+    "kept-too-long": "retentionoverdue",
+    "no-service": "retentionoverdue",
+    "held-back": "retentionheldbackrows",
+    "deletion-blocked": "retentionaccountdeletionstuck",
+    "user-sweep-stopped": "retentionusersweepstopped",
+    "audit-orphans": "retentionauditfoundorphans",
+    "audit-missing": "retentionauditmissingfiles",
+    "audit-unrecognised": "retentionauditfoundorphans",
+    "dead-sessions": "sessions",
+}
+"""Every state that is no good news, and the heading of the runbook that says what to do."""
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Sweeps of a policy whose last attempt failed: with which error (no values), how often in a row at most, and when
+    the next attempt is due (aware).
+    """
+
+    policy: str
+    error: str
+    sweeps: int
+    attempts: int
+    next_attempt: datetime
+
+
+@dataclass(frozen=True)
+class BlockedSweeps:
+    """Sweeps of a policy that wait for a person or a precondition, for one reason, since when (aware)."""
+
+    policy: str
+    reason: str
+    sweeps: int
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows past their retention: what keeps them, and whether for longer than that may."""
+
+    kind: str
+    policy: str
+    rows: int
+    is_alarm: bool
+    is_overdue: bool
+    past: timedelta | None = None
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of everything at one moment (aware). A part that could not be asked is in `unknown`, with why."""
+
+    now: datetime
+    dispatch_every_seconds: float
+    workers: int = 0
+    dispatcher_seen_at: datetime | None = None
+    run_is_going: bool = False
+    paused: tuple[str, str, datetime] | None = None
+    """Why, by whom, since when."""
+    failing: Sequence[Failing] = ()
+    blocked_sweeps: Sequence[BlockedSweeps] = ()
+    blocked_policies: Sequence[tuple[str, str, str, datetime]] = ()
+    """Policy, what is wrong, what to do, since when."""
+    kept: Sequence[Kept] = ()
+    held_back: Sequence[HeldBack] = ()
+    deletions_blocked: int = 0
+    deletion_asked_for_at: datetime | None = None
+    """Of the oldest that is under way."""
+    user_sweeps: Sequence[tuple[str, str, str]] = ()
+    """The sweep, what stops it, what to do."""
+    audit: tuple[int, int, int] | None = None
+    """Files without a row, rows without a file, and unrecognised files, at the last audit."""
+    dead_sessions: int = 0
+    unknown: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that is so: how bad, what, why, since when, how much, and what to do. `action` is the ops page's."""
+
+    state: str
+    severity: Severity
+    sentence: str
+    do: str
+    policy: str | None = None
+    cause: str | None = None
+    since: datetime | None = None
+    amount: int | None = None
+    action: str | None = None
+
+    @property
+    def runbook(self) -> str:
+        return f"{RUNBOOK}#{ANCHORS[self.state]}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "severity": self.severity.word,
+            "policy": self.policy,
+            "sentence": self.sentence,
+            "cause": self.cause,
+            "since": self.since and self.since.isoformat(),
+            "amount": self.amount,
+            "do": self.do,
+            "runbook": self.runbook,
+        }
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All verdicts, the worst first, at one moment (aware)."""
+
+    at: datetime
+    run_is_going: bool
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def severity(self) -> Severity:
+        worst = max((one.severity for one in self.verdicts), default=Severity.HEALTHY)
+        return max(worst, Severity.WORKING) if self.run_is_going else worst
+
+    @property
+    def headline(self) -> str:
+        """All of it in one sentence."""
+        bad = [one for one in self.verdicts if one.severity >= Severity.ATTENTION]
+        if bad:
+            more = len(bad) - 1
+            others = f" And {more} more {'thing' if more == 1 else 'things'} to look at." if more else ""
+            return f"{bad[0].sentence}{others}"
+        return "A run is under way, and nothing is wrong." if self.run_is_going else "Nothing is overdue."
+
+    @property
+    def next_action(self) -> Verdict | None:
+        """What to do first."""
+        return self.verdicts[0] if self.severity >= Severity.ATTENTION else None
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.severity]
+
+    def of(self, policy: str) -> Severity:
+        """The worst that is said of one policy."""
+        return max((one.severity for one in self.verdicts if one.policy == policy), default=Severity.HEALTHY)
+
+    def as_json(self) -> dict[str, Any]:
+        """The schema is in docs/operations.md, "The morning check"."""
+        return {
+            "at": self.at.isoformat(),
+            "severity": self.severity.word,
+            "headline": self.headline,
+            "verdicts": [one.as_json() for one in self.verdicts],
+        }
+
+
+def judge(facts: Facts) -> Judgement:
+    """Everything that there is to say, the worst first; of equals, what stops everything before what stops a part."""
+    verdicts = (one for rule in RULES for one in rule(facts))
+    return Judgement(facts.now, facts.run_is_going, tuple(sorted(verdicts, key=lambda one: -one.severity)))
+
+
+def _unknown(facts: Facts) -> Iterator[Verdict]:
+    for part, why in sorted(facts.unknown.items()):
+        yield Verdict(
+            "unknown",
+            Severity.ACT,
+            f"It can't be told how {part} is: {why}.",
+            "Fix what is named; the rest of this page is told without it.",
+            cause=why,
+        )
+
+
+def _alive(facts: Facts) -> Iterator[Verdict]:
+    if "workers" in facts.unknown:
+        return
+    if not facts.workers:
+        yield Verdict(
+            "no-worker",
+            Severity.ACT,
+            "No worker is alive: nothing is deleted.",
+            "Start workers: celery --app app.celery worker.",
+            amount=0,
+        )
+    patience = timedelta(seconds=INTERVALS_MISSED * facts.dispatch_every_seconds) + LATE_BY
+    seen_at = facts.dispatcher_seen_at
+    if seen_at is None or facts.now - seen_at > patience:
+        ago = "has never run" if seen_at is None else f"last ran {span((facts.now - seen_at).total_seconds())} ago"
+        yield Verdict(
+            "dispatcher-silent",
+            Severity.ACT,
+            f"The dispatcher {ago}: what is due is not started.",
+            "See that one beat runs, and that workers take the periodic queue.",
+            since=seen_at,
+        )
+
+
+def _paused(facts: Facts) -> Iterator[Verdict]:
+    if facts.paused is not None:
+        why, by, since = facts.paused
+        yield Verdict(
+            "paused",
+            Severity.ATTENTION,
+            f"The pipeline is paused by {by} ({why}): nothing is deleted.",
+            "When the reason is gone: flask retention resume.",
+            since=since,
+            action="resume",
+        )
+
+
+def _failing(facts: Facts) -> Iterator[Verdict]:
+    for one in facts.failing:
+        yield Verdict(
+            "batches-failing",
+            Severity.ACT if one.attempts >= ATTEMPTS_BEFORE_ACT else Severity.ATTENTION,
+            f"Batches of {one.policy} fail: {one.error}, {one.attempts} "
+            f"{'time' if one.attempts == 1 else 'times'} in a row, in {one.sweeps:,} "
+            f"{'sweep' if one.sweeps == 1 else 'sweeps'}. Next attempt {one.next_attempt:%H:%M} UTC.",
+            "Fix what the error names; the next attempt goes on by itself.",
+            policy=one.policy,
+            cause=one.error,
+            amount=one.sweeps,
+        )
+
+
+BLOCKED_BY: dict[str, tuple[str, str, str | None]] = {
+    "missing-files": (
+        "too many letters have no file",
+        "Check the buckets' names and LETTER_FOLDER_TIMEZONE; if they are right: flask retention accept-missing.",
+        "accept-missing",
+    ),
+    "database-refuses": (
+        "the database refuses every row",
+        "Remove the constraint or trigger that is named, then: flask retention retry.",
+        "retry",
+    ),
+    "rows-refused": (
+        "the database refuses too many rows",
+        "Correct the rows, or the constraint that is named, then: flask retention retry.",
+        "retry",
+    ),
+}
+BY_CHOICE = frozenset({"on-hold", "paused", "precondition"})
+"""Reasons that have a verdict of their own, or need none: a service's hold is somebody's wish."""
+
+
+def _blocked_sweeps(facts: Facts) -> Iterator[Verdict]:
+    for one in facts.blocked_sweeps:
+        if one.reason in BY_CHOICE:
+            continue
+        why, do, action = BLOCKED_BY.get(one.reason, (one.reason, "See: flask retention status.", None))
+        yield Verdict(
+            "sweep-blocked",
+            Severity.ACT,
+            f"{one.sweeps:,} {'sweep' if one.sweeps == 1 else 'sweeps'} of {one.policy} "
+            f"{'waits' if one.sweeps == 1 else 'wait'} for a person: {why}.",
+            do,
+            policy=one.policy,
+            cause=one.reason,
+            since=one.since,
+            amount=one.sweeps,
+            action=action,
+        )
+
+
+def _blocked_policies(facts: Facts) -> Iterator[Verdict]:
+    for policy, sentence, fix, since in facts.blocked_policies:
+        yield Verdict(
+            "policy-blocked",
+            Severity.ACT,
+            f"Nothing of {policy} is done: {sentence}.",
+            fix,
+            policy=policy,
+            cause=sentence,
+            since=since,
+        )
+
+
+def _kept(facts: Facts) -> Iterator[Verdict]:
+    """One verdict for each policy and kind, so that a thousand services are one line."""
+    found: dict[tuple[str, str], list[Kept]] = {}
+    for one in facts.kept:
+        if one.is_alarm or one.kind == "no service":
+            found.setdefault((one.policy, one.kind), []).append(one)
+    for (policy, kind), kept in found.items():
+        rows = sum(one.rows for one in kept)
+        past = max((one.past for one in kept if one.past), default=None)
+        why = ", ".join(sorted({word for one in kept for word in one.why})) or None
+        oldest = f", the oldest {span(past.total_seconds())} past its retention" if past else ""
+        counted = f"{rows:,} {'row' if rows == 1 else 'rows'} of {policy}"
+        if kind == "no service":
+            yield Verdict(
+                "no-service",
+                Severity.ATTENTION,
+                f"{counted} past every retention have no service, and stay for ever.",
+                "Give them a service, or delete them by hand.",
+                policy=policy,
+                amount=rows,
+            )
+        elif kept[0].is_overdue:
+            yield Verdict(
+                "overdue",
+                Severity.ACT,
+                f"{counted} should be gone{oldest}{f': {why}' if why else ''}.",
+                "See what keeps them below. If nothing does: flask retention run.",
+                policy=policy,
+                cause=why,
+                amount=rows,
+                action="run",
+            )
+        else:
+            yield Verdict(
+                "kept-too-long",
+                Severity.ACT,
+                f"{counted} stay, {kind}{oldest}." if rows else f"{policy}: {kind}.",
+                "See the list below, and flask retention overdue.",
+                policy=policy,
+                cause=kind,
+                amount=rows,
+            )
+
+
+def _held_back(facts: Facts) -> Iterator[Verdict]:
+    for one in facts.held_back:
+        yield Verdict(
+            "held-back",
+            Severity.ACT if one.needing_person else Severity.ATTENTION,
+            f"{one.rows:,} {'row is' if one.rows == 1 else 'rows are'} held back: {one.why}.",
+            f"Fix what {one.why} names, then: flask retention retry.",
+            cause=one.why,
+            since=one.since,
+            amount=one.rows,
+            action="retry",
+        )
+
+
+DELETION_TAKES = timedelta(hours=48)
+
+
+def _accounts(facts: Facts) -> Iterator[Verdict]:
+    if facts.deletions_blocked:
+        yield Verdict(
+            "deletion-blocked",
+            Severity.ACT,
+            f"{facts.deletions_blocked:,} account {'deletion is' if facts.deletions_blocked == 1 else 'deletions are'} "
+            "blocked.",
+            "See what blocks them: flask accounts status.",
+            policy="accounts",
+            amount=facts.deletions_blocked,
+        )
+    asked = facts.deletion_asked_for_at
+    if asked is not None and facts.now - asked > DELETION_TAKES:
+        yield Verdict(
+            "deletion-blocked",
+            Severity.ACT,
+            f"An account deletion was asked for {span((facts.now - asked).total_seconds())} ago and is not over.",
+            "See what keeps it: flask accounts status.",
+            policy="accounts",
+            since=asked,
+        )
+    for sweep, sentence, fix in facts.user_sweeps:
+        capital = f"{sentence[:1].upper()}{sentence[1:]}"
+        yield Verdict("user-sweep-stopped", Severity.ACT, f"{capital}.", fix, policy=sweep, cause=sentence)
+
+
+def _audit(facts: Facts) -> Iterator[Verdict]:
+    if facts.audit is None:
+        return
+    for state, amount, what in (
+        ("audit-orphans", facts.audit[0], "files that no retention will ever delete"),
+        ("audit-missing", facts.audit[1], "letters whose file is missing"),
+        ("audit-unrecognised", facts.audit[2], "files under names that fit no letter"),
+    ):
+        if amount:
+            yield Verdict(
+                state,
+                Severity.ATTENTION,
+                f"The last audit found {amount:,} {what}.",
+                "See docs/operations.md, and: flask retention audit.",
+                policy="letter",
+                amount=amount,
+            )
+
+
+DEAD_SESSIONS_AT_MOST = 50_000
+"""The hourly clean-up leaves none; so many mean that it does not run, or does not keep up."""
+
+
+def _sessions(facts: Facts) -> Iterator[Verdict]:
+    if facts.dead_sessions > DEAD_SESSIONS_AT_MOST:
+        yield Verdict(
+            "dead-sessions",
+            Severity.ATTENTION,
+            f"More than {DEAD_SESSIONS_AT_MOST:,} dead sessions are still there.",
+            "See that the hourly clean-up runs; by hand: flask sessions purge.",
+            policy="sessions",
+            amount=facts.dead_sessions,
+        )
+
+
+RULES = (
+    _unknown,
+    _alive,
+    _failing,
+    _blocked_policies,
+    _blocked_sweeps,
+    _kept,
+    _held_back,
+    _accounts,
+    _paused,
+    _audit,
+    _sessions,
+)
