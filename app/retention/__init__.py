@@ -5,8 +5,10 @@ Read it in this order:
     nightly.py        the night: which services get a chain, and what keeps chains awake
     chains.py         one message: take the lease, do a step, decide, advance
     traffic.py        … or wait, while live traffic needs the database
+    readiness.py      … or rest, while something is not as it must be (`app.state`)
     steps.py          one step: holds, cut-off, rows, record
     messages.py       … for emails and text messages, and for letters that have no files
+    many_services.py  … and for those of all services that keep them equally long
     letters.py        … for letters, whose files go first
     missing_files.py  … and the guard against looking in the wrong place
     folder_index.py   … and the listing of a day's folder that all services share (folder_rules.py, folder_build.py)

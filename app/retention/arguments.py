@@ -11,6 +11,7 @@ from app.models.types import NOTIFICATION_TYPES
 from app.retention import cutoffs
 
 LARGEST_BIGINT = 2**63 - 1
+MOST_CHARACTERS_FOR_THE_RECORD = 200
 
 
 class CutoffInFuture(BadArgument):
@@ -42,12 +43,7 @@ def checked_night(night: str | date | None, settings: Settings) -> date:
     tonight = clock.local_date(clock.now(), settings.zone)
     if night is None:
         return tonight
-    try:
-        day = date.fromisoformat(night) if isinstance(night, str) else night
-    except ValueError:
-        day = None
-    if not isinstance(day, date) or isinstance(day, datetime):
-        raise BadArgument("{} is not a night; it must be a date such as 2026-03-29", night)
+    day = clock.as_day(night)
     if day > tonight:
         raise BadArgument(f"the night of {day} is still to come; tonight is {tonight} in {settings.retention_timezone}")
     return day
@@ -68,6 +64,13 @@ def checked_cutoff(value: datetime | str, settings: Settings, *, force: bool) ->
 def latest_cutoff(tonight: date, settings: Settings) -> datetime:
     """The start of today (aware), or the cut-off of the shortest retention, where UTC's date ends after that."""
     return max(clock.first_instant(tonight, settings.zone), cutoffs.cutoff(tonight, 1, settings))
+
+
+def checked_words(text: str) -> str:
+    """What somebody says for the record: one line, not too long. Raises BadArgument."""
+    if not text.isprintable() or not 0 < len(text) <= MOST_CHARACTERS_FOR_THE_RECORD:
+        raise BadArgument(f"it must be one line of 1 to {MOST_CHARACTERS_FOR_THE_RECORD} characters")
+    return text
 
 
 def checked_number(name: str, value: object) -> int:

@@ -7,20 +7,24 @@ overtaken. First come the buckets, key by key, then the letters, status by statu
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from app import clock
 from app.dao import audit_dao
 from app.dao.audit_dao import Audit
 from app.db import db
 from app.errors import BadArgument
+from app.refusals import refusal_of
 from app.retention import audit_files, audit_rows
 from app.retention.audit_deletion import PipelinePaused
 from app.retention.audit_progress import Overtaken, Sink, Work, nobody
 from app.retention.tools import tools
+from app.state.asked import PolicyBlocked
 from app.storage.client import Deadline
 from app.storage.errors import OUT_OF_TIME, Stopped
 
@@ -43,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 STANDS_STILL_AFTER = timedelta(minutes=10)
 """Longer than any turn: nobody is at it any more."""
+FAILURES_BEFORE_ABANDONED = 3
 TOLERANCE = timedelta(hours=12)
 """The daily look for whether an audit is due does not come at the very same time."""
 SCHEDULE = "schedule"
@@ -82,6 +87,7 @@ def begin(
     _check_scope(bucket, since, until)
     now = clock.now()
     with db.transaction() as connection:
+        db.require_clock(connection)
         audit_dao.hold_off_others(connection)
         other = audit_dao.under_way(connection)
         if other is not None and now - other.advanced_at < STANDS_STILL_AFTER:
@@ -101,6 +107,9 @@ def _check_scope(bucket: str | None, since: date | None, until: date | None) -> 
     known = audit_files.buckets_of(buckets)
     if bucket is not None and bucket not in known:
         raise BadArgument(f"{{}} is not a letter bucket; those are {', '.join(known)}", bucket)
+    for day in (since, until):
+        if day is not None:
+            clock.as_day(day)
     if since and until and since > until:
         raise BadArgument(f"the folders from {since} to {until} are none; give the earlier date first")
     if (since or until) and bucket not in (None, buckets.letters):
@@ -139,7 +148,7 @@ def go_on(audit: Audit, tell: Sink = nobody, watch: Callable[[Audit], None] | No
     """Work on an audit for as long as a step may take. It has ended when `finished_at` is set.
 
     `tell` gets every finding, keys included; `watch` gets the audit after each page. Raises Overtaken when another
-    process has gone on with it, and PipelinePaused when it is to delete.
+    process has gone on with it; PipelinePaused and PolicyBlocked when it is to delete.
     """
     work = Work(tools(), Deadline(tools().settings.step_budget_seconds), clock.now(), tell, watch)
     try:
@@ -148,8 +157,22 @@ def go_on(audit: Audit, tell: Sink = nobody, watch: Callable[[Audit], None] | No
     except Stopped as stop:
         reason = None if stop.reason == OUT_OF_TIME else stop.reason
         return Turn(_as_it_is(audit), reason)
+    except (Overtaken, PipelinePaused, PolicyBlocked, BadArgument):
+        raise
+    except Exception as error:
+        _note_failure(audit, error)
+        raise
     log.info("audit-finished", **audit.as_json())
     return Turn(audit)
+
+
+def _note_failure(audit: Audit, error: Exception) -> None:
+    """An audit that fails again and again in the same way keeps no other from beginning."""
+    failure = str(refusal_of(error)) if isinstance(error, DBAPIError) else type(error).__name__
+    with suppress(DBAPIError), db.transaction() as connection:  # the database may be what failed
+        noted = audit_dao.fail(connection, audit, failure, FAILURES_BEFORE_ABANDONED)
+        if noted is not None and noted.abandoned:
+            log.error("audit-abandoned", audit=audit.id, failures=noted.failures, error=failure)
 
 
 def finish(audit: Audit) -> Audit:

@@ -12,6 +12,7 @@ from app.dao.audit_dao import Audit, Counts
 from app.db import db
 from app.retention import audit_deletion, audit_judgement
 from app.retention.audit_progress import Page, Stand, Work, advance
+from app.storage import object_keys
 from app.storage.errors import BucketRefuses
 from app.storage.naming import Buckets
 
@@ -41,7 +42,9 @@ def go_on(audit: Audit, work: Work) -> Audit:
 
 def _read(audit: Audit, bucket: str, work: Work) -> Audit:
     """To the bucket's end, or until it refuses, which is noted: the others go on."""
-    after = audit.position or (str(audit.since) if audit.since else None)
+    after = str(audit.since) if audit.since else None
+    if audit.position:
+        after = object_keys.from_column(audit.position)
     before = str(audit.until + timedelta(days=1)) if audit.until else None
     try:
         inventory = work.tools.files.inventory(bucket, work.deadline, after, before)
@@ -53,7 +56,7 @@ def _read(audit: Audit, bucket: str, work: Work) -> Audit:
             if keys is None:
                 return audit
             if keys:
-                audit = _record(audit, Stand("files", bucket, keys[-1].key), page, work)
+                audit = _record(audit, Stand("files", bucket, object_keys.to_column(keys[-1].key)), page, work)
                 work.show(audit)
     except BucketRefuses as refusal:
         refused = f"{bucket}: {refusal.code}"

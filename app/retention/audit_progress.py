@@ -15,6 +15,7 @@ from app.dao.audit_dao import Audit, Counts
 from app.dao.notifications_dao import LetterRow
 from app.retention.letters import letter_of
 from app.retention.tools import Tools
+from app.storage import object_keys
 from app.storage.client import Deadline
 from app.storage.folders import FolderUnknown
 from app.storage.inventory import StoredKey
@@ -49,7 +50,7 @@ class Finding:
             "kind": self.kind,
             "bucket": self.stored.bucket if self.stored else None,
             "folder": _folder(key) if key is not None and self.kind != UNRECOGNISED else None,
-            "key_sha256": hashlib.sha256(key.encode()).hexdigest() if key is not None else None,
+            "key_sha256": hashlib.sha256(object_keys.to_bytes(key)).hexdigest() if key is not None else None,
             "last_modified": self.stored.last_modified if self.stored else None,
             "notification_id": self.notification_id,
         }
@@ -142,9 +143,19 @@ def advance(
         finished=stand.finished,
     )
     if advanced is None:
-        raise Overtaken(f"another process has gone on with audit {audit.id}, or it was abandoned")
+        raise _overtaken(audit)
     _keep_examples(connection, audit, work, list(findings))
     return advanced
+
+
+def lock(connection: Connection, audit: Audit) -> None:
+    """Lock the audit's row until the commit. Raises Overtaken."""
+    if not audit_dao.lock(connection, audit):
+        raise _overtaken(audit)
+
+
+def _overtaken(audit: Audit) -> Overtaken:
+    return Overtaken(f"another process has gone on with audit {audit.id}, or it was abandoned")
 
 
 def _keep_examples(connection: Connection, audit: Audit, work: Work, findings: Sequence[Finding]) -> None:

@@ -111,7 +111,7 @@ def _should_have_a_file(row: AuditedRow, audit: Audit, status: str, read: set[st
     All of them are read, though, for references in mixed case.
     """
     settings = work.tools.settings
-    if status not in STATUSES or status == MAY_HAVE_NONE or status in settings.letter_statuses_kept:
+    if status not in STATUSES or status == MAY_HAVE_NONE or status not in settings.letter_statuses_final:
         return False
     if settings.missing_files_share is None:
         return False

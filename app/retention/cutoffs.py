@@ -19,7 +19,7 @@ BEFORE_ANY_ROW = date(1970, 1, 1)
 
 
 class RetentionRefused(ValueError):
-    """The service's retention is zero or negative, or there are two. Nothing is deleted until that is mended."""
+    """The service's retention is zero or negative, or there are two. Nothing is deleted until that is fixed."""
 
 
 class UnknownService(BadArgument):

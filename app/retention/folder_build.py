@@ -5,20 +5,21 @@ complete, and the next step goes on with it. One builder per folder has the leas
 its step's time; the step's own transaction waits meanwhile, with no other one open while S3 is asked.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from uuid import UUID, uuid4
+from datetime import date, timedelta
 
 import structlog
 
 from app import clock
 from app.dao import folders_dao
-from app.dao.folders_dao import FolderIndex
+from app.dao.folders_dao import FOLDERS, FolderIndex
 from app.db import db
+from app.engine import leases
+from app.engine.leases import BackOff, Lease, LeaseLost
 from app.retention.report import INDEXING
 from app.retention.tools import Tools
+from app.storage import object_keys
 from app.storage.client import Deadline
 from app.storage.errors import Stopped
 from app.storage.listing import Cursor, ObjectShelf, StoredFile
@@ -31,6 +32,8 @@ SHARE_OF_BUDGET = 0.25
 """So much of a step's time may go into building; what is left must be enough to find, delete and move."""
 LEASE_IN_BUDGETS = 1 / 3
 """Renewed with every part. Short, since others wait for a dead builder's; one that outlives it adds nothing more."""
+AT_ONCE = BackOff(0)
+"""Whoever needs the folder next goes on with it."""
 MOST_ATTEMPTS = 3
 """After so many builders in a row that got nowhere, each step lists for itself."""
 
@@ -61,65 +64,66 @@ class Builder:
     def __init__(self, tools: Tools, night: date, deadline: Deadline) -> None:
         self._night, self._deadline = night, deadline
         self._budget = tools.settings.step_budget_seconds
+        self._lease_seconds = self._budget * LEASE_IN_BUDGETS
 
     def go_on(self, shelf: ObjectShelf, bucket: str, index: FolderIndex) -> bool:
         """Build until the index is complete or not worth it any more. Returns False if someone else builds it.
 
         Raises Stopped with INDEXING when this step's time for it is up, and what the shelf raises.
         """
-        token = uuid4()
-        with self._leased(index, token) as leased:
-            if leased is None:
-                return False
-            after = _where_to_go_on(shelf, bucket, leased)
-            while _is_unfinished(leased):
-                part = _list_part(shelf, leased, after)
-                added = self._add(bucket, leased, token, part)
-                if added is None:
-                    return False
-                leased, after = added, part.next or {}
-                if _is_unfinished(leased) and self._time_is_up():
-                    raise Stopped(INDEXING)
-        _say(bucket, leased)
+        with db.transaction() as ahead:
+            now = clock.now()
+            taken = leases.acquire(ahead, FOLDERS, index.id, now=now, seconds=self._lease_seconds, retry=AT_ONCE)
+        if taken is None:
+            return False
+        lease, row = taken
+        try:
+            self._build(shelf, bucket, lease, FolderIndex(**row))
+        except LeaseLost:
+            return False
+        except BaseException:
+            self._give_back(lease, failed=True)
+            raise
+        self._give_back(lease, failed=False)
         return True
 
-    @contextmanager
-    def _leased(self, index: FolderIndex, token: UUID) -> Iterator[FolderIndex | None]:
-        now = clock.now()
-        with db.transaction() as ahead:
-            leased = folders_dao.lease(ahead, index.id, token, now=now, until=self._lease_ends())
-        try:
-            yield leased
-        finally:
-            if leased is not None:
-                with db.transaction() as ahead:
-                    folders_dao.release(ahead, index.id, token)
+    def _build(self, shelf: ObjectShelf, bucket: str, lease: Lease, index: FolderIndex) -> None:
+        after = _where_to_go_on(shelf, bucket, index)
+        while _is_unfinished(index):
+            part = _list_part(shelf, index, after)
+            index, after = self._add(bucket, index, lease, part), part.next or {}
+            if _is_unfinished(index) and self._time_is_up():
+                raise Stopped(INDEXING)
+        _say(bucket, index)
 
-    def _add(self, bucket: str, index: FolderIndex, token: UUID, part: Part) -> FolderIndex | None:
+    def _give_back(self, lease: Lease, *, failed: bool) -> None:
+        with suppress(LeaseLost), db.transaction() as ahead:
+            leases.give_back(ahead, lease, due_at=clock.now(), failed=failed)
+
+    def _add(self, bucket: str, index: FolderIndex, lease: Lease, part: Part) -> FolderIndex:
         with db.transaction() as ahead:
             added = folders_dao.add(
                 ahead,
                 index,
-                token,
+                lease,
                 part.names,
                 pages=part.pages,
                 listed_to=part.listed_to,
                 complete=part.next is None,
-                until=self._lease_ends(),
+                until=clock.now() + timedelta(seconds=self._lease_seconds),
             )
-            if added is not None and added.complete:
+            if added.complete:
                 folders_dao.record_counts(ahead, self._night, bucket, added)
         return added
-
-    def _lease_ends(self) -> datetime:
-        return clock.now() + timedelta(seconds=self._budget * LEASE_IN_BUDGETS)
 
     def _time_is_up(self) -> bool:
         return self._deadline.remaining() < self._budget * (1 - SHARE_OF_BUDGET)
 
 
 def _where_to_go_on(shelf: ObjectShelf, bucket: str, index: FolderIndex) -> Cursor:
-    return {} if index.listed_to is None else shelf.behind(StoredFile(bucket, index.listed_to, None))
+    if index.listed_to is None:
+        return {}
+    return shelf.behind(StoredFile(bucket, object_keys.from_column(index.listed_to), None))
 
 
 def _list_part(shelf: ObjectShelf, index: FolderIndex, after: Cursor) -> Part:
@@ -130,7 +134,7 @@ def _list_part(shelf: ObjectShelf, index: FolderIndex, after: Cursor) -> Part:
         page = shelf.page(index.folder + FILE_PREFIX, cursor)
         keys = [key for file in page.files if (key := dated_key(file.key))]
         names += [(key.reference, key.rest) for key in keys]
-        listed_to, pages = page.last_key or listed_to, pages + 1
+        listed_to, pages = object_keys.to_column(page.last_key) or listed_to, pages + 1
         if page.next is None or pages == at_most:
             return Part(names, pages, listed_to, page.next)
         cursor = page.next

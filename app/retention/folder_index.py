@@ -8,6 +8,7 @@ What it says counts only for letters whose rows are older than it (`folder_rules
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from uuid import UUID
 
 import structlog
 from psycopg2 import errors
@@ -15,9 +16,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app import clock
-from app.dao import folders_dao, notifications_dao
+from app.dao import folders_dao, turns_dao
 from app.dao.folders_dao import FolderIndex
 from app.db import db
+from app.engine import stops
 from app.models.types import LETTER
 from app.retention.cutoffs import cutoff_of_days
 from app.retention.folder_build import Builder, is_to_be_built
@@ -39,8 +41,9 @@ SECONDS_TO_WAIT_FOR_STEPS = 1
 class NightsIndex:
     """For one step: answers from the index, which it may have to build first. A `storage.catalogue.Catalogue`."""
 
-    def __init__(self, connection: Connection, tools: Tools, night: date, deadline: Deadline) -> None:
-        self._connection, self._tools, self._night = connection, tools, night
+    def __init__(self, tools: Tools, night: date, written_by: Mapping[UUID, int], deadline: Deadline) -> None:
+        """`written_by`: of each letter, the number of the transaction that wrote the row's version that was chosen."""
+        self._tools, self._night, self._written_by = tools, night, written_by
         self._builder = Builder(tools, night, deadline)
         self.is_news = False
         """Whether this step made an end of building an index that others may wait for."""
@@ -54,29 +57,31 @@ class NightsIndex:
             return {}
         self._see_to(shelf, bucket, dict.fromkeys(in_folder.values()))
         names = {(folder, place.reference): place for place, folder in in_folder.items()}
-        found = folders_dao.look_up(self._connection, self._tools.store, bucket, names)
+        with db.transaction() as connection:
+            found = folders_dao.look_up(connection, self._tools.store, bucket, names)
         known = {place: found[name] for name, place in names.items() if name in found}
-        written_by = notifications_dao.written_by(
-            self._connection, [letter.id for place in known for letter in wanted[place]]
-        )
         now, limit = clock.now(), self._tools.settings.step_budget_seconds
         return {
             place.prefix: tuple(StoredFile(bucket, place.prefix + rest, None) for rest in of_place.rests)
             for place, of_place in known.items()
-            if all(is_proof(of_place, letter.updated_at, written_by[letter.id], now, limit) for letter in wanted[place])
+            if all(
+                is_proof(of_place, letter.updated_at, self._written_by[letter.id], now, limit)
+                for letter in wanted[place]
+            )
         }
 
-    def forget(self, files: Iterable[StoredFile]) -> None:
+    def forget(self, connection: Connection, files: Iterable[StoredFile]) -> None:
         """Files that are confirmed gone leave the index in the step's own transaction, like the step's count."""
         bucket = self._tools.naming.buckets.letters
         keys = [key for file in files if file.bucket == bucket and (key := dated_key(file.key))]
         if keys:
             names = [(key.folder, key.reference, key.rest) for key in keys]
-            folders_dao.forget(self._connection, self._tools.store, bucket, names)
+            folders_dao.forget(connection, self._tools.store, bucket, names)
 
     def _see_to(self, shelf: ObjectShelf, bucket: str, folders: Collection[str]) -> None:
         """Have every folder indexed that is worth it. Raises Stopped if that is not done within this step."""
-        known = folders_dao.find(self._connection, self._tools.store, bucket, folders)
+        with db.transaction() as connection:
+            known = folders_dao.find(connection, self._tools.store, bucket, folders)
         is_awaited = False
         for folder in folders:
             index = known.get(folder) or self._open(bucket, folder)
@@ -111,9 +116,11 @@ class NightsIndex:
 
 
 def empty_if_done(now: datetime) -> None:
-    """Empty the index after the night. While a step that has looked into it is under way, the next look does it."""
+    """Empty the index after the night. While a step that takes files out of it is under way, the next look does it."""
     try:
         with db.transaction(lock_seconds=SECONDS_TO_WAIT_FOR_STEPS) as connection:
+            if stops.stopped(connection, stops.turn(turns_dao.FOLDERS)):
+                return
             if folders_dao.is_to_be_emptied(connection, now - LONGEST_KEPT):
                 folders_dao.empty(connection)
                 log.info("folder-index-emptied")

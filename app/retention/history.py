@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from uuid import UUID
 
+from app import clock
 from app.dao import step_history_dao
 from app.dao.step_history_dao import DayOfSteps
 from app.db import db
@@ -25,18 +26,11 @@ def history(
     there and of which no step is on record.
     """
     of = checked_id(service_id)
-    begin, types = _day(first), checked_types(notification_types)
-    end = begin if last is None else _day(last)
+    begin, types = clock.as_day(first), checked_types(notification_types)
+    end = begin if last is None else clock.as_day(last)
     if end < begin:
         raise BadArgument(f"the days from {begin} to {end} are none; give the earlier date first")
     with db.transaction(read_only=True) as connection:
         if not step_history_dao.is_on_record(connection, of):
             require_service(connection, of)
         return step_history_dao.of_service(connection, of, begin, end, types)
-
-
-def _day(value: date | str) -> date:
-    try:
-        return date.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        raise BadArgument("{} is not a day; it must be a date such as 2026-03-29", value) from None

@@ -4,8 +4,7 @@ A letter without a file is no error. But when more than a fifth (setting) of at 
 bucket over a run have none, nothing moves and the chain rests until an operator accepts it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping
 
 from app.config import Settings
 from app.dao.runs_dao import Look
@@ -28,8 +27,3 @@ def too_many(
         if look.missing and is_suspicious and bucket not in accepted:
             return MissingFiles(bucket, looked, missing)
     return None
-
-
-def is_covered(created_at: datetime, intents: Sequence[tuple[datetime, datetime]]) -> bool:
-    """Whether a letter lies in the range of an unfinished intent: a killed worker may have deleted its file."""
-    return any(first <= created_at <= last for first, last in intents)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from app.retention.report import INDEX_AWAITED, INDEXING, StepReport
+from app.engine.isolation import MOST_REFUSED
+from app.retention.report import DATABASE_REFUSES, INDEX_AWAITED, INDEXING, ROWS_REFUSED, StepReport
 
 What = Literal["again", "look-again", "later", "rest", "end"]
 
@@ -31,7 +32,11 @@ def what_comes_next(stage: str, report: StepReport, *, moving_bound: bool) -> Ne
         return Next("end", "retention-refused")
     if report.missing_files:
         return Next("rest", "missing-files")
-    if report.stopped == INDEXING or report.deferred_alone:
+    if report.database_refuses:
+        return Next("rest", DATABASE_REFUSES)
+    if report.refused_rows and report.refused_in_all > MOST_REFUSED:
+        return Next("rest", ROWS_REFUSED)
+    if report.stopped == INDEXING or report.deferred_alone or report.services_left:
         return Next("again")
     if report.stopped:
         return Next("later", report.stopped)

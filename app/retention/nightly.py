@@ -15,32 +15,37 @@ from sqlalchemy.exc import DBAPIError
 
 from app import clock
 from app.config import Settings
-from app.dao import chains_dao, counting_dao, deferred_dao, runs_dao, services_dao
-from app.dao.chains_dao import REAL, Group, Wake
+from app.dao import chains_dao, counting_dao, deferred_dao, holds_dao, many_services_dao, runs_dao, services_dao
+from app.dao.chains_dao import CHAINS, REAL, WHOLE, Group, Slice, Wake
 from app.dao.notifications_dao import Scope
 from app.db import db
+from app.engine import leases
 from app.models.types import LETTER
 from app.retention import folder_index, records
-from app.retention.chains import WHOLE, open_deferred
+from app.retention.chains import open_deferred
 from app.retention.cutoffs import cutoff, cutoff_of_days
+from app.retention.report import DATABASE_REFUSES, ROWS_REFUSED
 from app.retention.tools import tools
+from app.state import asked
 
 log = structlog.get_logger(__name__)
 
 COUNT_NO_FURTHER = 10_000
 WAKES_PER_LOOK = 5_000
 SERVICES_PER_LOOK = 500
-NIGHTS_TO_MEND = timedelta(days=7)
+SERVICES_PER_SLICE = 500
+NIGHTS_TO_LOOK_BACK = timedelta(days=7)
 """A type whose task was lost is fanned out again for so long; after that its rows are later nights' work."""
 BEAT_IS_LATE_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Overdue:
-    """A service that has something of a type past its cut-off (aware)."""
+    """A service that has something of a type past its cut-off (aware), which it keeps for `days`."""
 
     service_id: UUID
     cutoff: datetime
+    days: int
 
 
 def start_run(night: date | None = None, *, once: bool = False) -> date | None:
@@ -54,6 +59,7 @@ def start_run(night: date | None = None, *, once: bool = False) -> date | None:
     now = clock.now()
     night = night or clock.local_date(now, settings.zone)
     with db.transaction() as connection:
+        db.require_clock(connection)
         runs_dao.start_run(connection, night, now)
         if once and not runs_dao.begin_types(connection, night, types, now):
             return None
@@ -77,33 +83,30 @@ def missed_night() -> date | None:
 
 
 def fan_out(notification_type: str, night: date | None = None) -> list[Wake]:
-    """Open the chains of every service with something overdue, due over the settings' spread of seconds.
+    """Open the chains that reach every service with something overdue.
 
-    `night` is the date from which retentions are counted back, tonight's by default: a task executed the next
-    morning keeps its night's. Of a type that the platform does not have nothing is looked for. Returns wake-ups of the
-    chains that are due. When the chains of a service can't be
-    opened the others go on, and the type counts as not fanned out: the dispatcher sends its task again.
+    Emails and text messages of services that keep them equally long go together; large services, and all for their
+    letters, get chains of their own, due over the settings' spread of seconds. `night` is the date from which
+    retentions are counted back, tonight's by default: a task executed the next morning keeps its night's. Of a type
+    that the platform does not have nothing is looked for. Returns wake-ups of the chains that are due. When some chains
+    can't be opened the others go on, and the type counts as not fanned out: the dispatcher sends its task again.
     """
     settings = tools().settings
     now = clock.now()
     night = night or clock.local_date(now, settings.zone)
     with db.transaction() as connection:
+        db.require_clock(connection)
         runs_dao.start_run(connection, night, now)
         runs_dao.mark_type_sent(connection, night, notification_type, now)
         if notification_type not in tools().notification_types:
             _close(connection, night, notification_type, services=0, without_service=0)
             return []
+        chains_dao.end_refused(connection, (DATABASE_REFUSES, ROWS_REFUSED), notification_type, night, now)
         services = find_overdue(connection, settings, notification_type, night)
         without_service = count_without_service(connection, settings, notification_type, night)
         refused = [r for r in services_dao.refused(connection) if r.notification_type == notification_type]
-    wakes: list[Wake] = []
-    are_all_open = True
-    for service, due_at in _spread(services, now, settings.fan_out_spread_seconds):
-        try:
-            wakes += open_chains(night, notification_type, service, due_at, now)
-        except DBAPIError as error:
-            are_all_open = False
-            _say_not_opened(service.service_id, notification_type, error)
+    spread = settings.fan_out_spread_seconds
+    wakes, are_all_open = open_all(night, notification_type, services, now, spread_seconds=spread)
     if are_all_open:
         with db.transaction() as connection:
             _close(connection, night, notification_type, len(services), without_service)
@@ -124,13 +127,118 @@ def _close(connection: Connection, night: date, notification_type: str, services
     )
 
 
-def _say_not_opened(service_id: UUID, notification_type: str, error: DBAPIError) -> None:
+def open_all(
+    night: date,
+    notification_type: str,
+    services: Sequence[Overdue],
+    now: datetime,
+    *,
+    spread_seconds: float = 0,
+    by_dispatcher: bool = False,
+) -> tuple[list[Wake], bool]:
+    """Open the chains that reach these services, in a handful of statements, however many they are.
+
+    Those of single services are due over so many seconds. Returns wake-ups of the chains that are due, for the caller
+    to send unless it says that the dispatcher shall, and whether all could be opened: what could not is in the log, and
+    keeps nobody else waiting. Opened again, what is under way is left as it is.
+    """
+    due = list(_spread(services, now, spread_seconds))
+    with db.transaction() as connection:
+        apart = _apart(connection, tools().settings, notification_type, night, services)
+    together = [(one, due_at) for one, due_at in due if one.service_id not in apart]
+    one_by_one = [(one, due_at) for one, due_at in due if one.service_id in apart]
+    wakes: list[Wake] = []
+    are_all_open = True
+    try:
+        open_them = open_chains_of_each if notification_type == LETTER else open_chains_of_many
+        wakes += open_them(night, notification_type, together, now, by_dispatcher=by_dispatcher)
+    except DBAPIError as error:
+        if notification_type == LETTER:
+            one_by_one = due  # one service's may be what the database refuses
+        else:
+            are_all_open = False
+            _say_not_opened(None, notification_type, error)
+    for service, due_at in one_by_one:
+        try:
+            wakes += open_chains(night, notification_type, service, due_at, now, by_dispatcher=by_dispatcher)
+        except DBAPIError as error:
+            are_all_open = False
+            _say_not_opened(service.service_id, notification_type, error)
+    return wakes, are_all_open
+
+
+def _apart(
+    connection: Connection, settings: Settings, notification_type: str, night: date, services: Sequence[Overdue]
+) -> set[UUID]:
+    """Of these services, those whose chains are opened one by one: with more than a batch, of which several workers do
+    several at a time, and with chains from an earlier start of this night.
+    """
+    # A service on hold may have any number of rows, and none of them goes now.
+    _, held = holds_dao.standing(connection)
+    pairs = [(one.service_id, one.cutoff) for one in services if holds_dao.of_service(one.service_id) not in held]
+    batch = min(settings.rows_per_step(notification_type), settings.rows_per_slice)
+    large = many_services_dao.large(connection, notification_type, pairs, batch)
+    return large | chains_dao.services_with_own(connection, night, notification_type)
+
+
+def open_chains_of_many(
+    night: date,
+    notification_type: str,
+    services: Sequence[tuple[Overdue, datetime]],
+    now: datetime,
+    *,
+    by_dispatcher: bool = False,
+) -> list[Wake]:
+    """Open the chains of services that keep a type equally long, in one commit, due now. Returns their wake-ups."""
+    wakes: list[Wake] = []
+    if not services:
+        return wakes
+    ids: dict[Group, list[UUID]] = {}
+    for one, _ in services:
+        group = Group(night, notification_type, None, one.cutoff, REAL, one.days)
+        ids.setdefault(group, []).append(one.service_id)
+    with db.transaction() as connection:
+        runs_dao.start_run(connection, night, now)
+        for group, of_group in ids.items():
+            slices = slices_of_many(of_group, tools().settings.slices_per_service)
+            wakes += chains_dao.open_group(connection, group, slices, now, now, sent=not by_dispatcher)
+    return wakes
+
+
+def open_chains_of_each(
+    night: date,
+    notification_type: str,
+    services: Sequence[tuple[Overdue, datetime]],
+    now: datetime,
+    *,
+    by_dispatcher: bool = False,
+) -> list[Wake]:
+    """Open a chain of one slice for each service, in one statement. Returns wake-ups of those that are due."""
+    if not services:
+        return []
+    with db.transaction() as connection:
+        runs_dao.start_run(connection, night, now)
+        opened = [(one.service_id, one.cutoff, due_at) for one, due_at in services]
+        return chains_dao.open_each(connection, night, notification_type, opened, now, sent=not by_dispatcher)
+
+
+def slices_of_many(services: Sequence[UUID], at_most: int) -> list[Slice]:
+    """Ranges of ids that divide these services, which are in order, evenly. The last one has no end."""
+    count = min(at_most, -(-len(services) // SERVICES_PER_SLICE))
+    bounds = [services[len(services) * number // count - 1] for number in range(1, count)]
+    return [
+        Slice(first_service=first, last_service=last)
+        for first, last in zip([None, *bounds], [*bounds, None], strict=True)
+    ]
+
+
+def _say_not_opened(service_id: UUID | None, notification_type: str, error: DBAPIError) -> None:
     log.error(
         "chains-not-opened",
-        service_id=str(service_id),
+        service_id=service_id and str(service_id),
         notification_type=notification_type,
         error=type(error.orig).__name__,
-        mend="the dispatcher tries again",
+        fix="the dispatcher tries again",
     )
 
 
@@ -142,7 +250,7 @@ def _say_what_stays(
             "retention-refused",
             service_id=str(refusal.service_id),
             notification_type=notification_type,
-            why=f"a retention of {refusal.days} days is refused; it must be 1 or more",
+            why=refusal.why,
         )
     if without_service:
         log.warning("rows-without-service", notification_type=notification_type, count=without_service)
@@ -156,7 +264,7 @@ def find_overdue(connection: Connection, settings: Settings, notification_type: 
         cutoff_of_days(connection, settings, notification_type, night),
         settings.retention_default_days,
     )
-    return [Overdue(service_id, before) for service_id, before in found]
+    return [Overdue(*one) for one in found]
 
 
 def count_without_service(
@@ -204,12 +312,15 @@ def dispatch(*, messages_wait: bool = False) -> tuple[list[Wake], list[tuple[dat
     folder_index.empty_if_done(now)
     resend_seconds = settings.dispatch_every_seconds
     with db.transaction() as connection:
+        db.require_clock(connection)
         chains_dao.wake_rested(connection, now)
+        if chains_dao.rests_for_precondition(connection):
+            chains_dao.wake_unblocked(connection, asked.blocked_policies(connection), now)
         unsent = runs_dao.take_unsent_types(
             connection,
             now=now,
             resend_seconds=resend_seconds,
-            earliest_night=clock.local_date(now - NIGHTS_TO_MEND, settings.zone),
+            earliest_night=clock.local_date(now - NIGHTS_TO_LOOK_BACK, settings.zone),
         )
         due = deferred_dao.due(connection, now, SERVICES_PER_LOOK)
     wakes: list[Wake] = []
@@ -220,13 +331,15 @@ def dispatch(*, messages_wait: bool = False) -> tuple[list[Wake], list[tuple[dat
         except DBAPIError as error:
             _say_not_opened(whose.service_id, LETTER, error)
     with db.transaction() as connection:
-        wakes += chains_dao.take_due(
+        due_chains = leases.take_due(
             connection,
+            CHAINS,
             now=now,
             resend_seconds=resend_seconds,
             at_most=WAKES_PER_LOOK,
             messages_wait=messages_wait,
         )
+        wakes += [Wake(*row) for row in due_chains]
     return wakes, unsent
 
 
@@ -237,7 +350,7 @@ def _spread(services: Sequence[Overdue], now: datetime, seconds: float) -> Itera
 
 def _slices(
     connection: Connection, settings: Settings, notification_type: str, service: Overdue, now: datetime
-) -> list[tuple[datetime | None, datetime | None]]:
+) -> list[Slice]:
     """The slices' bounds. Only the first is open downwards; the last ends at the cut-off."""
     scope = Scope(service.service_id, notification_type, REAL, created_before=service.cutoff, now=now)
     try:
@@ -246,4 +359,4 @@ def _slices(
     except DBAPIError as error:  # too slow to count, say: the service has one slice, and is not left out
         log.warning("slicing-failed", service_id=str(service.service_id), error=type(error.orig).__name__)
         return list(WHOLE)
-    return list(zip([None, *bounds], [*bounds, None], strict=True))
+    return [Slice(*pair) for pair in zip([None, *bounds], [*bounds, None], strict=True)]

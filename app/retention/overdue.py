@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from app import clock
 from app.config import Settings
-from app.dao import holds_dao, overdue_dao, services_dao
+from app.dao import holds_dao, letter_statuses, overdue_dao, services_dao
 from app.db import db
 from app.retention.cutoffs import cutoff_of_days, first_night_past, within_calendar
 from app.retention.nightly import count_without_service
@@ -22,7 +22,8 @@ COUNT_NO_FURTHER = 1_000
 SECONDS_TO_MEASURE = 60.0
 
 OVERDUE = "overdue"
-NOT_FINAL, ON_HOLD, MISSING_FILES = "not final", "on hold", "missing files to be accepted"
+NOT_FINAL, UNKNOWN_STATUS = "not final", "in no known status"
+ON_HOLD, MISSING_FILES = "on hold", "missing files to be accepted"
 NO_SERVICE, REFUSED, REFERRED_TO = "no service", "retention refused", "referred to by other rows"
 UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 
@@ -103,6 +104,7 @@ def _limits(settings: Settings) -> dict[str, timedelta]:
     return {
         OVERDUE: timedelta(hours=settings.overdue_red_hours),
         NOT_FINAL: timedelta(days=settings.not_final_red_days),
+        UNKNOWN_STATUS: timedelta(days=settings.not_final_red_days),
         ON_HOLD: timedelta(days=settings.on_hold_red_days),
         MISSING_FILES: timedelta(days=settings.missing_files_red_days),
         REFUSED: timedelta(),
@@ -113,18 +115,22 @@ def _of_type(connection: Connection, settings: Settings, notification_type: str,
     tonight = clock.local_date(now, settings.zone)
     cutoffs = cutoff_of_days(connection, settings, notification_type, tonight)
     days_of = {before: within_calendar(tonight, days) for days, before in cutoffs.items()}
+    services = services_dao.services_with_overdue(
+        connection, notification_type, cutoffs, settings.retention_default_days
+    )
     rows = overdue_dao.overdue(
         connection,
         notification_type,
-        services_dao.services_with_overdue(connection, notification_type, cutoffs, settings.retention_default_days),
-        settings.letter_statuses_kept,
+        [(service_id, before) for service_id, before, _ in services],
+        letter_statuses.of(settings),
         COUNT_NO_FURTHER,
     )
     keepers = overdue_dao.keepers(connection, notification_type)
     on_hold = {scope for scope, *_ in holds_dao.all_holds(connection)}
     for found in rows:
         kind = ON_HOLD if str(found.service_id) in on_hold else OVERDUE
-        why, days = keepers.get(found.service_id, ()), days_of[found.cutoff]
+        days = days_of[found.cutoff]
+        why = keepers.get(found.service_id, ()) + keepers.get(days, ())
         yield from _told_apart(found, notification_type, kind, why, days, now, settings)
     without_service = count_without_service(connection, settings, notification_type, tonight)
     if without_service:
@@ -140,7 +146,8 @@ def _told_apart(
     now: datetime,
     settings: Settings,
 ) -> Iterator[Kept]:
-    """A service's rows that could go, those that are not final yet, and those that other tables' rows refer to.
+    """A service's rows that could go, and those that stay: letters that are under way or in no known status, and what
+    other tables' rows refer to.
 
     `days` is its retention.
     """
@@ -149,15 +156,17 @@ def _told_apart(
         if kind == OVERDUE and "missing-files" in why:
             kind = MISSING_FILES
         past = now - time_is_up(found.oldest, days, settings)
-        rows = min(max(found.rows - found.not_final - found.referred_to, 1), COUNT_NO_FURTHER)
+        stay = found.not_final + found.unknown_status + found.referred_to
+        rows = min(max(found.rows - stay, 1), COUNT_NO_FURTHER)
         yield Kept(kind, notification_type, found.service_id, rows, past, more, why)
-    if found.oldest_not_final:
-        past = now - time_is_up(found.oldest_not_final, days, settings)
-        yield Kept(NOT_FINAL, notification_type, found.service_id, min(found.not_final, COUNT_NO_FURTHER), past, more)
-    if found.oldest_referred_to:
-        past = now - time_is_up(found.oldest_referred_to, days, settings)
-        rows = min(found.referred_to, COUNT_NO_FURTHER)
-        yield Kept(REFERRED_TO, notification_type, found.service_id, rows, past, more)
+    for kept_as, count, oldest in (
+        (NOT_FINAL, found.not_final, found.oldest_not_final),
+        (UNKNOWN_STATUS, found.unknown_status, found.oldest_unknown_status),
+        (REFERRED_TO, found.referred_to, found.oldest_referred_to),
+    ):
+        if oldest:
+            past = now - time_is_up(oldest, days, settings)
+            yield Kept(kept_as, notification_type, found.service_id, min(count, COUNT_NO_FURTHER), past, more)
 
 
 def time_is_up(created_at: datetime, days: int, settings: Settings) -> datetime:

@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app import clock
-from app.dao import holds_dao, overview_dao, services_dao
+from app.dao import holds_dao, letter_statuses, overview_dao, services_dao
 from app.dao.overview_dao import ServiceOverdue
 from app.db import db
+from app.refusals import in_words
 from app.retention.nightly import count_without_service, find_overdue
 from app.retention.readiness import check_database
 from app.retention.tools import tools
@@ -40,8 +41,8 @@ class TypePlan:
     """A type: its services with something overdue, and what is left alone and why.
 
     Of a service `rows` would move to history, `test_rows` would be deleted, and all others stay, counted by their
-    reason: `not_final`, `deferred`, `referred_to`, `on_hold`. `stopped`: why not everything was counted; what was not
-    is missing.
+    reason: `not_final`, `unknown_status`, `deferred`, `referred_to`, `on_hold`. `stopped`: why not everything was
+    counted; what was not is missing.
     """
 
     notification_type: str
@@ -84,7 +85,7 @@ def plan(night: date | None = None, *, exact: bool = False, watch: Watch = nobod
     now, types = clock.now(), tools().notification_types
     night = night or clock.local_date(now, tools().settings.zone)
     at_most = None if exact else COUNT_NO_FURTHER
-    check_database()
+    check_database(to_plan=True)
     with db.transaction(read_only=True) as connection:
         holds = [(scope, reason, placed_by) for scope, reason, placed_by, _ in holds_dao.all_holds(connection)]
         refused = [one for one in services_dao.refused(connection) if one.notification_type in types]
@@ -119,7 +120,7 @@ def _count(planned: TypePlan, asked: _Question) -> None:
     except DBAPIError as error:
         if not isinstance(error.orig, GIVEN_UP):
             raise
-        planned.stopped = error.orig.diag.message_primary
+        planned.stopped = in_words(error)
 
 
 def _count_services(connection: Connection, planned: TypePlan, asked: _Question, end: float) -> None:
@@ -129,7 +130,7 @@ def _count_services(connection: Connection, planned: TypePlan, asked: _Question,
         connection,
         planned.notification_type,
         [(service.service_id, service.cutoff) for service in overdue],
-        settings.letter_statuses_kept,
+        letter_statuses.of(settings),
         asked.now,
         asked.at_most,
     ):

@@ -1,4 +1,7 @@
-"""Whether the database is one that the pipeline can work on: asked when a worker starts and before a plan."""
+"""Whether the database is one that the pipeline can work on: asked when a worker starts, before a plan and by steps.
+
+What must be so is `app.state.preconditions`, and asked for by `app.state.asked`.
+"""
 
 from psycopg2 import errors
 from sqlalchemy import text
@@ -6,14 +9,14 @@ from sqlalchemy.exc import ProgrammingError
 
 from app import own_schema, revisions
 from app.config import Settings
-from app.dao import adoption_sql, platform_dao, revisions_dao
-from app.dao.catalogue import Sight
-from app.dao.platform import HistoryNotCovered
+from app.dao import revisions_dao
 from app.db import db
+from app.refusals import in_words
+from app.state import asked
+from app.state.findings import MOVES, Finding
+from app.state.server import TAKES_NO_CHANGES
 
-LEAST_VERSION = 140_000
-"""Of the PostgreSQL server, as it numbers itself."""
-OF_SESSIONS = ("users", "user_sessions")
+OF_SESSIONS = ("users", "user_sessions", "deferred_sessions")
 OF_ACCOUNTS = ("users", "user_sessions", "user_deletions", "user_exports", "email_rate", "retention.login_attempts")
 MISSING = text("SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NULL ORDER BY name")
 EXPORTS_TO_DO = text(
@@ -27,43 +30,28 @@ GRANT = "Apply deploy/postgres/retention_worker.sql again; in an adopted databas
 
 
 class DatabaseNotReady(RuntimeError):
-    """The database lacks what a step needs. The message says what, and how to mend it."""
+    """The database lacks what a step needs. The message says what, and how to fix it."""
 
 
-def check_database() -> None:
-    """Raise DatabaseNotReady when tables are missing or may not be used, when history has columns that live rows lack,
-    or when rows of the platform's are hidden from our role: they would neither be moved nor be missed, and one that
-    refers to a notification would stop its whole batch, since the key is checked as the table's owner.
-    """
+def blockers() -> list[Finding]:
+    """What blocks some policy now. Raises DatabaseNotReady where our own tables are not there, or not ours to read."""
     try:
         with db.transaction(read_only=True) as connection:
-            platform = platform_dao.usable(connection)
-            connection.exec_driver_sql("SELECT FROM retention.chains LIMIT 0")
-    except HistoryNotCovered as error:
-        raise DatabaseNotReady(str(error)) from None
+            found = [*asked.findings(connection), *asked.findings_of_people(connection)]
+            return [finding for finding in dict.fromkeys(found) if finding.blocks]
     except ProgrammingError as error:
         if isinstance(error.orig, errors.UndefinedTable):
-            raise DatabaseNotReady(f"{error.orig.diag.message_primary}. {MAKE_TABLES}") from None
+            raise DatabaseNotReady(f"{in_words(error)}. {MAKE_TABLES}") from None
         if isinstance(error.orig, errors.InsufficientPrivilege):
-            raise DatabaseNotReady(f"The database says: {error.orig.diag.message_primary}. {GRANT}") from None
+            raise DatabaseNotReady(f"The database says: {in_words(error)}. {GRANT}") from None
         raise
-    for table in platform.catalogue.tables.values():
-        if table.row_security.ours.hides_rows:
-            raise _hidden(table.row_security.ours, table.schema, table.name, "what it hides would be kept for ever")
-    for key in (plan.key for plan in platform.deferring + platform.deleting):
-        if key.row_security.ours.hides_rows:
-            raise _hidden(
-                key.row_security.ours, key.schema, key.table, "a notification that they refer to would stop its batch"
-            )
 
 
-def _hidden(ours: Sight, schema: str, table: str, follows: str) -> DatabaseNotReady:
-    mend = (
-        f"No further policy shows what a restrictive one hides. As an administrator: {adoption_sql.exempt(ours.role)}"
-        if ours.is_restricted
-        else f"As the table's owner: {adoption_sql.show_every_row(schema, table, ours.role)}"
-    )
-    return DatabaseNotReady(f"Row-level security may hide rows of {table} from role {ours.role}: {follows}. {mend}")
+def check_database(*, to_plan: bool = False) -> None:
+    """Raise DatabaseNotReady when no notification can move. A plan can also be made of a standby."""
+    for finding in blockers():
+        if finding.blocks >= MOVES and not (to_plan and finding.about == TAKES_NO_CHANGES):
+            raise DatabaseNotReady(finding.in_full)
 
 
 def check_accounts(settings: Settings) -> None:

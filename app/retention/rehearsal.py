@@ -5,7 +5,8 @@ batch's rows are locked as long as it lasts, within a step's time-outs.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -15,19 +16,19 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app import clock
-from app.dao import notifications_dao, rehearsal_dao
-from app.dao.notifications_dao import REAL, Batch, CountsDiffer, Scope
+from app.dao import letter_statuses, notifications_dao, rehearsal_dao
+from app.dao.notifications_dao import REAL, Batch, Removal, Scope
 from app.db import db
-from app.retention import letters
+from app.engine.batch import AS_A_COMMIT_WOULD, Refused, prepare
+from app.refusals import CountsDiffer, Refusal, refusal_of
 from app.retention.arguments import checked_types
 from app.retention.cutoffs import RetentionRefused, effective_cutoff
 from app.retention.nightly import find_overdue
 from app.retention.readiness import check_database
 from app.retention.steps import LONG_STATEMENTS_PER_STEP
 from app.retention.tools import tools
+from app.storage.client import Deadline
 
-AS_A_COMMIT_WOULD = "SET CONSTRAINTS ALL IMMEDIATE"
-"""Check what is only checked at the end of a transaction."""
 NAMED_BY_ERRORS = ("table_name", "column_name", "datatype_name", "constraint_name")
 """What PostgreSQL names beside its message."""
 OF_NAMES, OF_VALUES = "42", "22"
@@ -42,7 +43,7 @@ FUNCTION, OF_ITS_OWN = "PL/pgSQL function", "at RAISE"
 class Rehearsal:
     """A batch of one service and type; without rows: none that is past its retention can go.
 
-    `refused`: what stood in the way, in words that hold no row's values.
+    `refused`: what stood in the way of all of it, in words that hold no row's values.
     """
 
     notification_type: str
@@ -55,11 +56,48 @@ class Rehearsal:
     differences: Mapping[str, int] = field(default_factory=dict)
     """Columns of history that came to have another value, and of how many rows."""
     refused: str | None = None
+    refused_rows: Mapping[str, int] = field(default_factory=dict)
+    """What refuses single rows, in such words, and how many; the others would go."""
+    not_tried: int = 0
+    """Rows of which that is not known: the search for refused ones has its bounds."""
+
+    @property
+    def going(self) -> int:
+        """The rows that would go."""
+        return self.rows - sum(self.refused_rows.values()) - self.not_tried
 
     @property
     def is_well(self) -> bool:
-        """Whether history would have the rows as they are."""
-        return not self.differences and self.refused is None
+        """Whether history would have all rows as they are."""
+        return not self.differences and self.refused is None and not self.refused_rows
+
+
+@dataclass
+class Rehearsed(Removal):
+    """The removal of real rows, compared before they are deleted. What refuses it is kept in words."""
+
+    differences: Mapping[str, int] = field(default_factory=dict)
+    words: dict[Refusal, str] = field(default_factory=dict)
+
+    def delete(self, batch: Batch) -> int:
+        self.differences = rehearsal_dao.differences(self.connection, batch)
+        return super().delete(batch)
+
+    def remove(self, only: Collection[UUID] | None) -> int:
+        try:
+            removed = super().remove(only)
+            self.connection.exec_driver_sql(AS_A_COMMIT_WOULD)
+        except CountsDiffer as error:
+            self.words[error.refusal] = str(error)
+            raise
+        except DBAPIError as error:
+            self.words[refusal_of(error)] = _refusal(error)
+            raise
+        return removed
+
+    def said(self, refusal: Refusal) -> str:
+        """The refusal in words."""
+        return self.words.get(refusal, str(refusal))
 
 
 def rehearse(service_id: UUID | None = None, types: Sequence[str] = ()) -> Iterator[Rehearsal]:
@@ -101,10 +139,8 @@ def _rehearsed(notification_type: str, service_id: UUID) -> Rehearsal:
         ) as connection:
             batch = _taken(connection, _scope_now(connection, notification_type, service_id))
             found = replace(found, rows=batch.rows, first=batch.first, last=batch.last)
-            notifications_dao.copy_batch_into_history(connection, batch)
-            found = replace(found, differences=rehearsal_dao.differences(connection, batch))
-            notifications_dao.delete_batch(connection, batch)
-            connection.exec_driver_sql(AS_A_COMMIT_WOULD)
+            if batch.rows:
+                found = _prepared(connection, batch, found, Deadline(settings.step_budget_seconds))
             connection.rollback()
     except (CountsDiffer, RetentionRefused) as error:
         found = replace(found, refused=str(error))
@@ -113,6 +149,21 @@ def _rehearsed(notification_type: str, service_id: UUID) -> Rehearsal:
             raise
         found = replace(found, refused=_refusal(error))
     return replace(found, seconds=time.monotonic() - started)
+
+
+def _prepared(connection: Connection, batch: Batch, found: Rehearsal, deadline: Deadline) -> Rehearsal:
+    """As a step has it accepted, refused rows one by one."""
+    rows = Rehearsed(connection, batch, REAL)
+    try:
+        prepared = prepare(connection, rows, is_time_up=lambda: deadline.remaining() <= 0)
+    except Refused as error:
+        return replace(found, refused=rows.said(error.refusal))
+    if prepared.everything is not None:
+        return replace(found, refused=rows.said(prepared.everything))
+    reasons = Counter(rows.said(refusal) for refusal in prepared.refused.values())
+    if not prepared.removed and not prepared.undecided:
+        return replace(found, refused="; ".join(reasons))
+    return replace(found, differences=rows.differences, refused_rows=dict(reasons), not_tried=len(prepared.undecided))
 
 
 def _scope_now(connection: Connection, notification_type: str, service_id: UUID) -> Scope:
@@ -124,17 +175,18 @@ def _scope_now(connection: Connection, notification_type: str, service_id: UUID)
 
 
 def _scope(notification_type: str, service_id: UUID, cutoff: datetime, now: datetime) -> Scope:
-    statuses_kept = tools().settings.letter_statuses_kept
-    return Scope(service_id, notification_type, REAL, cutoff, now=now, statuses_kept=statuses_kept)
+    final = letter_statuses.of(tools().settings).final
+    return Scope(service_id, notification_type, REAL, cutoff, now=now, statuses_final=final)
 
 
 def _taken(connection: Connection, scope: Scope) -> Batch:
     """As many as a step takes."""
     settings = tools().settings
     limit = settings.rows_per_step(scope.notification_type)
-    if not letters.go_after_files(scope, settings):
+    if not (scope.is_letter and settings.letters_have_files):
         return notifications_dao.take_messages(connection, scope, limit)
-    chosen = notifications_dao.choose_letters(connection, scope, limit)
+    candidates = notifications_dao.choose_letters(connection, scope, limit)
+    chosen = notifications_dao.lock_letters(connection, candidates)
     batch = notifications_dao.take_these(connection, [letter.id for letter in chosen])
     return replace(batch, first=chosen[0].created_at, last=chosen[-1].created_at) if chosen else batch
 

@@ -3,14 +3,24 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
-from app.dao.runs_dao import Look
+from app.dao.notifications_dao import TEST
+from app.refusals import Refusal
 from app.retention.alone import NOBODY, Alone
 
 INDEXING = "Indexing"
 """The step listed a part of a letters' folder for all services, and nothing else; it goes on at once."""
 INDEX_AWAITED = "IndexAwaited"
 """Another step lists a letters' folder for all services; this one comes again when that is done."""
+DATABASE_REFUSES = "database-refuses"
+"""The database refuses every row, for one reason."""
+ROWS_REFUSED = "rows-refused"
+"""The database refuses too many single rows of the service and type."""
+
+
+PRECONDITION = "precondition"
+"""Something is not as it must be for this policy (`app.state`): the chain rests until it is, and goes on by itself."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class StepReport:
     """Counts of rows and files, and why the step did not do more. Times are aware, in UTC."""
 
     resting: str | None = None
-    """Why the chain must rest: "on-hold" or "paused"."""
+    """Why the chain must rest: "on-hold", "paused", or PRECONDITION by hand."""
     refused: str | None = None
     """Why the service is refused: its retention is zero or negative."""
     missing_files: MissingFiles | None = None
@@ -50,7 +60,13 @@ class StepReport:
     files_deleted: int = 0
     without_file: int = 0
     deferred: int = 0
-    """Letters that this step held back, for the first time or again."""
+    """Rows that this step held back, for the first time or again."""
+    refused_rows: int = 0
+    """Of these, the rows that the database refused."""
+    refused_in_all: int = 0
+    """Rows of the service, type and kind that it has refused and that are held back; counted when it refused some."""
+    database_refuses: Refusal | None = None
+    """Why the database refuses every row of the batch."""
     broken: int = 0
     """Buckets that this step found missing, or refusing everything."""
     first: datetime | None = None
@@ -59,6 +75,17 @@ class StepReport:
     complete: bool = True
     """Whether every chosen row was dealt with, so that the next choice may begin at `last`."""
 
+    removed_of: dict[UUID, int] = field(default_factory=dict)
+    """Of a step over many services: how many rows of each went."""
+    handed_over: set[UUID] = field(default_factory=set)
+    """Services that need a chain of their own."""
+    after_service: UUID | None = None
+    """The service after which the next step begins."""
+    services_left: bool = False
+    """Whether there are services that this step did not come to."""
+    is_all_refused: bool = False
+    """Every row of the batch that was tried was refused for one reason; the services of these are handed over."""
+
     eligible_left: bool | None = None
     """Whether an eligible row is left in the whole slice, locked by someone or not. None: the step did not look, since
     it found as many rows as it may take, or did not come so far."""
@@ -66,9 +93,15 @@ class StepReport:
     """Overdue letters that stay because they are not final; counted at a last look."""
     referred_to: dict[str, int] = field(default_factory=dict)
     """Overdue rows that stay because a row of this table refers to them; counted at a last look."""
-    looks: dict[str, Look] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
-    """By code: letters that this step held back, and buckets that refused everything."""
+    """By code: rows that this step held back, and buckets that refused everything."""
+
+    def count(self, kind: str, removed: int) -> None:
+        """Rows of a kind that left `notifications`: test rows for good, all others to history."""
+        if kind == TEST:
+            self.deleted = removed
+        else:
+            self.moved = removed
 
     @property
     def removed(self) -> int:
@@ -80,5 +113,7 @@ class StepReport:
         """It in a word, for the record."""
         if self.missing_files:
             return "missing-files"
+        if self.database_refuses:
+            return DATABASE_REFUSES
         stopped = self.resting or self.stopped or ("retention-refused" if self.refused else None)
         return stopped or ("removed" if self.removed else "nothing")

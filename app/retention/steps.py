@@ -5,7 +5,7 @@ chain. `app.retention.chains` does the steps of the night. Both go through `take
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -17,59 +17,67 @@ from sqlalchemy.exc import DBAPIError
 
 from app import clock
 from app.config import Settings
-from app.dao import counting_dao, holds_dao, notifications_dao, runs_dao
+from app.dao import counting_dao, letter_statuses, notifications_dao, runs_dao, turns_dao
 from app.dao.notifications_dao import REAL, TEST, Scope
 from app.db import db
+from app.engine import stops
+from app.engine.batch import Refused
 from app.errors import BadArgument
 from app.models.types import LETTER
-from app.retention import letters, messages
+from app.refusals import CountsDiffer, Refusal, refusal_of
+from app.retention import letter_search, letters, many_services, messages
 from app.retention.alone import NOBODY, Alone
 from app.retention.arguments import checked_id, checked_type
 from app.retention.cutoffs import RetentionRefused, UnknownService, effective_cutoff
-from app.retention.letters import Attempt
+from app.retention.letter_search import Attempt, Found
+from app.retention.many_services import Many
 from app.retention.report import StepReport
 from app.retention.tools import Tools, tools
+from app.state import asked
+from app.state.findings import policy_of
 from app.storage.client import Deadline
 
 log = structlog.get_logger(__name__)
 
+BY_HAND = stops.turn(turns_dao.BY_HAND)
+"""What a hold waits for while somebody does a step without a chain."""
 COUNT_NO_FURTHER = 10_000
 LONG_STATEMENTS_PER_STEP = 3
 """The choice, the copy into history and the delete share a step's budget."""
-CUT_BY_A_TIMEOUT = ("57014", "25P03", "25P04")
-"""SQLSTATEs: a statement was cancelled, an idle transaction or a transaction ran out of time."""
 
 
 class StepFailed(RuntimeError):
     """The database refused a step, which was rolled back. The message holds no value of any row."""
 
-    def __init__(self, kind: str, sqlstate: str | None) -> None:
-        super().__init__(kind, sqlstate)
-        self.kind, self.sqlstate = kind, sqlstate
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.sqlstate or ''}".strip()
+        return str(self.refusal)
 
     @property
-    def was_cut(self) -> bool:
-        """Whether a time-out of the database ended it: a smaller batch may do."""
-        return self.sqlstate in CUT_BY_A_TIMEOUT
+    def may_do_with_fewer_rows(self) -> bool:
+        """Whether a smaller batch may succeed: a time-out cut this one, or rows were refused only together."""
+        return self.refusal.was_cut or self.refusal.may_be_one_row
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a step is asked to do: rows of one service, type and kind, past the cut-off, within bounds (aware).
+    """What a step is asked to do: rows of one service, type and kind, past the cut-off, within bounds (aware); or, with
+    `many`, of many services.
 
     `lower_bound` is where the chain's last step stopped; without it the step chooses from the whole slice. `alone` is
-    the letter that S3 failed at in the last step.
+    the letter that S3 failed at in the last step. `own` locks the row of the work.
     """
 
     night: date
-    service_id: UUID
+    service_id: UUID | None
     notification_type: str
     kind: str
     cutoff: datetime
     rows: int
+    many: Many | None = None
     stage: str = REAL
     slice: int = 0
     slice_from: datetime | None = None
@@ -78,7 +86,24 @@ class Work:
     chain_id: int | None = None
     step: int = 0
     task_id: str | None = None
+    own: stops.Own = BY_HAND
     alone: Alone = NOBODY
+
+    @property
+    def service(self) -> UUID:
+        """The one service. Raises LookupError where there are many."""
+        if self.service_id is None:
+            raise LookupError("this work is for many services")
+        return self.service_id
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was done, in its transaction, still open. `chose_at` is when its rows were chosen (aware)."""
+
+    connection: Connection
+    report: StepReport
+    chose_at: datetime
 
 
 def move_notifications_to_notification_history(
@@ -113,13 +138,12 @@ def _by_hand(
     kind: str, notification_type: str, service_id: UUID | str, timestamp: datetime | str, limit: int | None
 ) -> StepReport:
     settings = tools().settings
-    now = clock.now()
     checked_type(notification_type, tools().notification_types)
     rows = settings.rows_per_step(notification_type) if limit is None else limit
     if rows < 1:
         raise BadArgument("limit must be 1 or more, not {}", rows)
     work = Work(
-        night=clock.local_date(now, settings.zone),
+        night=clock.local_date(clock.now(), settings.zone),
         service_id=checked_id(service_id),
         notification_type=notification_type,
         kind=kind,
@@ -127,92 +151,166 @@ def _by_hand(
         cutoff=clock.as_utc(timestamp),
         rows=rows,
     )
-    with step_transaction(settings) as connection:
-        return take_step(connection, tools(), work, now)
+    asked.require(policy_of(notification_type, is_test=kind == TEST))
+    with take_step(tools(), work) as step:
+        return step.report
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """What the database refuses becomes StepFailed, without the rows' values."""
+    try:
+        yield
+    except (DBAPIError, Refused, CountsDiffer) as error:
+        # Not chained: PostgreSQL's detail quotes the row, and a log would show it.
+        raise StepFailed(refusal_of(error) if isinstance(error, DBAPIError) else error.refusal) from None
 
 
 @contextmanager
 def step_transaction(settings: Settings) -> Iterator[Connection]:
-    """The step's own transaction. What the database refuses becomes StepFailed, without the rows' values."""
-    try:
-        with db.transaction(
+    """The step's own transaction. Raises StepFailed for what the database refuses, its commit included."""
+    with (
+        database_errors(),
+        db.transaction(
             statement_seconds=settings.step_budget_seconds / LONG_STATEMENTS_PER_STEP,
             lock_seconds=settings.lock_timeout_seconds,
             idle_seconds=settings.lease_seconds,  # above the budget, within which S3 is waited for
-        ) as connection:
-            yield connection
-    except DBAPIError as error:
-        # Not chained: PostgreSQL's detail quotes the row, and a log would show it.
-        raise StepFailed(type(error).__name__, getattr(error.orig, "pgcode", None)) from None
+        ) as connection,
+    ):
+        yield connection
 
 
-def take_step(connection: Connection, tools: Tools, work: Work, now: datetime) -> StepReport:
-    """Do one step within the caller's transaction, record it, and return its report. Does not commit."""
+@contextmanager
+def take_step(tools: Tools, work: Work) -> Iterator[Step]:
+    """Do one step, record it, and hand over its report and its transaction, which commits at the end.
+
+    Letters' files are looked for before that transaction begins. Raises StepFailed, and what `work.own` raises.
+    """
     started = time.monotonic()
-    report = _attempt(connection, tools, work, now)
-    seconds = time.monotonic() - started
-    report.past_budget = seconds > tools.settings.step_budget_seconds
-    record = _record(work, report, now, seconds)
-    runs_dao.record_step(connection, record, report.looks)
-    _say(record, report)
+    deadline = Deadline(tools.settings.step_budget_seconds)
+    found = _find_letters(tools, work, deadline)
+    with step_transaction(tools.settings) as connection:
+        now = db.bounded_now(connection, clock.now())
+        reserved = None
+        if found is not None and found.intent is not None:
+            reserved = runs_dao.reserve_step(connection, _record(work, StepReport(), now, 0))
+        report = _attempt(connection, tools, work, now, found, deadline)
+        seconds = time.monotonic() - started
+        report.past_budget = seconds > tools.settings.step_budget_seconds
+        record = _record(work, report, now, seconds)
+        if reserved is None:
+            runs_dao.record_step(connection, record)
+        else:
+            runs_dao.complete_step(connection, reserved, record)
+        _say(record, report)
+        yield Step(connection, report, now if found is None else found.chose_at)
+
+
+def _find_letters(tools: Tools, work: Work, deadline: Deadline) -> Found | None:
+    """What a letter batch finds before it locks anything: nothing where nothing may go; None for what has no files."""
+    if work.notification_type != LETTER or not tools.settings.letters_have_files:
+        return None
+    with step_transaction(tools.settings) as connection:
+        now = db.bounded_now(connection, clock.now())
+        scope = _permitted(connection, tools, work, now)
+        if isinstance(scope, StepReport):
+            return Found(now)
+        chosen = letter_search.choose(connection, tools, scope, work.rows, now)
+    with database_errors():
+        return letter_search.find(tools, scope, chosen, _letter_attempt(work, now), deadline)
+
+
+def _attempt(
+    connection: Connection, tools: Tools, work: Work, now: datetime, found: Found | None, deadline: Deadline
+) -> StepReport:
+    if work.many is not None:
+        return _attempt_many(connection, tools, work, work.many, now, deadline)
+    scope = _permitted(connection, tools, work, now)
+    if isinstance(scope, StepReport):
+        return scope
+    if found is not None:
+        scope = letter_search.within_reach(connection, tools, scope)
+        report = letters.remove(letters.Batch(connection, tools, scope, _letter_attempt(work, now), found, deadline))
+    else:
+        report = messages.remove(
+            connection, tools.settings, scope, work.rows, work.cutoff, _is_half_spent(tools.settings, deadline)
+        )
+    found_less = report.chosen < work.rows or not report.removed
+    if found_less and not report.stopped and not report.missing_files:
+        _look_around(connection, replace(scope, created_from=work.slice_from), report)
     return report
 
 
-def _attempt(connection: Connection, tools: Tools, work: Work, now: datetime) -> StepReport:
-    if work.notification_type not in tools.notification_types:
-        return StepReport(refused=f"there is nothing of type {work.notification_type}: see LETTER_FILES")
-    resting = holds_dao.standing(connection, work.service_id)
+def _is_half_spent(settings: Settings, deadline: Deadline) -> Callable[[], bool]:
+    return lambda: deadline.remaining() < settings.step_budget_seconds / 2
+
+
+def _attempt_many(
+    connection: Connection, tools: Tools, work: Work, many: Many, now: datetime, deadline: Deadline
+) -> StepReport:
+    resting = stops.stopped(connection, work.own)  # of services on hold nothing is chosen
     if resting:
         return StepReport(resting=resting)
+    settings = tools.settings
+    scope = many_services.scope_of(
+        settings,
+        many,
+        night=work.night,
+        notification_type=work.notification_type,
+        kind=work.kind,
+        cutoff=work.cutoff,
+        now=now,
+    )
+    return many_services.remove(connection, settings, scope, many, work.rows, _is_half_spent(settings, deadline))
+
+
+def _permitted(connection: Connection, tools: Tools, work: Work, now: datetime) -> Scope | StepReport:
+    """The rows that may go by what holds, the pause and the retention say now, or the report that none may."""
+    resting = stops.stopped(connection, work.own, services=[work.service])
+    if resting:
+        return StepReport(resting=resting)
+    if work.notification_type not in tools.notification_types:
+        return StepReport(refused=f"there is nothing of type {work.notification_type}: see LETTER_FILES")
     try:
-        scope = _scope(connection, tools.settings, work, now)
+        return _scope(connection, tools.settings, work, now)
     except RetentionRefused as refusal:
         return StepReport(refused=str(refusal))
     except UnknownService as refusal:
         if work.chain_id is None:
             raise
         return StepReport(refused=str(refusal))
-    if letters.go_after_files(scope, tools.settings):
-        scope = letters.within_reach(connection, tools, scope, now)
-        attempt = Attempt(work.night, work.chain_id, work.step, work.cutoff, now, work.alone)
-        deadline = Deadline(tools.settings.step_budget_seconds)
-        report = letters.remove(connection, tools, scope, work.rows, attempt, deadline)
-    else:
-        report = messages.remove(connection, scope, work.rows)
-    found_less = report.chosen < work.rows or not report.removed
-    if found_less and not report.stopped and not report.missing_files:
-        _look_around(connection, tools.settings, replace(scope, created_from=work.slice_from), report)
-    return report
+
+
+def _letter_attempt(work: Work, now: datetime) -> Attempt:
+    return Attempt(work.night, work.chain_id, work.step, work.cutoff, now, work.alone)
 
 
 def _scope(connection: Connection, settings: Settings, work: Work, now: datetime) -> Scope:
-    cutoff = effective_cutoff(
+    own_cutoff = effective_cutoff(
         connection,
         settings,
-        service_id=work.service_id,
+        service_id=work.service,
         notification_type=work.notification_type,
         argument=work.cutoff,
         now=now,
     )
     return Scope(
-        service_id=work.service_id,
+        service_id=work.service,
         notification_type=work.notification_type,
         kind=work.kind,
-        created_before=min(cutoff, work.slice_before or cutoff),
+        created_before=min(own_cutoff, work.slice_before or own_cutoff),
         created_from=work.lower_bound or work.slice_from,
         now=now,
-        statuses_kept=settings.letter_statuses_kept,
+        statuses_final=letter_statuses.of(settings).final,
     )
 
 
-def _look_around(connection: Connection, settings: Settings, scope: Scope, report: StepReport) -> None:
+def _look_around(connection: Connection, scope: Scope, report: StepReport) -> None:
     """Is something eligible left in the whole slice, and what stays as not final, or because rows refer to it?"""
     report.eligible_left = notifications_dao.is_any_left(connection, scope)
     report.referred_to = counting_dao.count_referred_to(connection, scope, COUNT_NO_FURTHER)
     if scope.notification_type == LETTER:
-        report.not_final = counting_dao.count_not_final(
-            connection, scope, settings.letter_statuses_kept, COUNT_NO_FURTHER
-        )
+        report.not_final = counting_dao.count_not_final(connection, scope, COUNT_NO_FURTHER)
 
 
 def _record(work: Work, report: StepReport, now: datetime, seconds: float) -> runs_dao.StepRecord:
@@ -239,6 +337,8 @@ def _record(work: Work, report: StepReport, now: datetime, seconds: float) -> ru
         min_created_at=report.first,
         max_created_at=report.last,
         failures=report.failures,
+        services=list(report.removed_of) if work.many is not None else None,
+        removed_of=list(report.removed_of.values()) if work.many is not None else None,
     )
 
 
@@ -250,7 +350,7 @@ def _say(record: runs_dao.StepRecord, report: StepReport) -> None:
         "step": record.step,
         "stage": record.stage,
         "task_id": record.task_id,
-        "service_id": str(record.service_id),
+        "service_id": record.service_id and str(record.service_id),
         "notification_type": record.notification_type,
     }
     log.info(
@@ -265,6 +365,8 @@ def _say(record: runs_dao.StepRecord, report: StepReport) -> None:
         deferred=record.deferred,
         seconds=round(record.seconds, 3),
     )
+    if report.handed_over:
+        log.info("services-handed-over", **facts, services=len(report.handed_over))
     if report.missing_files:
         log.error(
             "too-many-letters-without-file",
@@ -272,8 +374,10 @@ def _say(record: runs_dao.StepRecord, report: StepReport) -> None:
             bucket=report.missing_files.bucket,
             looked=report.missing_files.looked,
             missing=report.missing_files.missing,
-            mend="check the buckets and LETTER_FOLDER_TIMEZONE, or accept it: flask retention accept-missing",
+            fix="check the buckets and LETTER_FOLDER_TIMEZONE, or accept it: flask retention accept-missing",
         )
+    if report.database_refuses or report.refused_rows:
+        log.error("rows-refused", **facts, rows=report.refused_rows, everything=str(report.database_refuses or ""))
     if report.refused:
         log.error("retention-refused", **facts, why=report.refused)
     if report.referred_to:

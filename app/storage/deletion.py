@@ -1,25 +1,40 @@
 """Deletes files. A file is gone only if S3 said so of this very file; silence and doubt leave it."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from botocore.exceptions import ClientError
+
+from app.storage import object_keys
 from app.storage.client import Requests
-from app.storage.errors import ACCESS_ERRORS, ALREADY_GONE, SLOW_DOWN, THROTTLED, BucketRefuses, Stopped
+from app.storage.errors import (
+    ACCESS_ERRORS,
+    ALREADY_GONE,
+    NO_BULK_DELETE,
+    OF_THE_BUCKET,
+    SLOW_DOWN,
+    THROTTLED,
+    UNREACHABLE,
+    BucketRefuses,
+    Stopped,
+)
 from app.storage.listing import StoredFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import DeleteObjectsOutputTypeDef
 
 KEYS_PER_REQUEST = 1000
 REQUESTS_AT_ONCE = 4
 """Once the first was answered well. S3 takes about 3,500 deleted keys a second."""
 KEYS_THAT_SPEAK_FOR_A_BUCKET = 20
 """When so many keys of a bucket were answered, all with the same access error, the bucket refuses."""
+SERVER_ERRORS_IN_A_ROW = 3
+"""One key that the server fails at says nothing about the server; so many in a row do."""
 LOCK_LOOKUPS = 10
 """So many refused versions are asked whether they are locked, in one deletion; the others keep S3's code."""
 
@@ -60,7 +75,7 @@ def delete(client: "S3Client", files: Mapping[UUID, Sequence[StoredFile]], reque
     try:
         for bucket, of_bucket in _by_bucket(files).items():
             try:
-                work.delete(bucket, _batches(of_bucket))
+                work.delete(bucket, of_bucket)
             except BucketRefuses as refusal:
                 result.broken[bucket] = refusal.code
     except Stopped as stop:
@@ -78,9 +93,8 @@ def _by_bucket(files: Mapping[UUID, Sequence[StoredFile]]) -> dict[str, list[Sto
     return by_bucket
 
 
-def _batches(files: list[StoredFile]) -> Iterator[list[StoredFile]]:
-    for start in range(0, len(files), KEYS_PER_REQUEST):
-        yield files[start : start + KEYS_PER_REQUEST]
+def _batches(files: list[StoredFile], size: int) -> list[list[StoredFile]]:
+    return [files[start : start + size] for start in range(0, len(files), size)]
 
 
 def _conclude(letter_id: UUID, files: Sequence[StoredFile], work: "_Work", result: Deletion) -> None:
@@ -97,7 +111,10 @@ def _conclude(letter_id: UUID, files: Sequence[StoredFile], work: "_Work", resul
         result.unknown.add(letter_id)
 
 
-_UnderWay = tuple[list[StoredFile], "Future[DeleteObjectsOutputTypeDef]"]
+Answer = Mapping[str, Any]
+"""Of a DeleteObjects, or put into the form of one."""
+_Send = Callable[[str, list[StoredFile]], Answer]
+_UnderWay = tuple[list[StoredFile], "Future[Answer]"]
 """The files of a request that was sent, and its answer."""
 
 
@@ -107,12 +124,31 @@ class _Work:
     def __init__(self, client: "S3Client", requests: Requests) -> None:
         self._client, self._requests = client, requests
         self._lock_lookups_left = LOCK_LOOKUPS
+        self._silent_in_a_row = 0
         self._answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.sent: set[StoredFile] = set()
         self.gone: set[StoredFile] = set()
         self.refused: dict[StoredFile, str] = {}
 
-    def delete(self, bucket: str, batches: Iterable[list[StoredFile]]) -> None:
+    def delete(self, bucket: str, files: list[StoredFile]) -> None:
+        """Delete in bulk; by single requests what a bulk can't name, or all where the store has no DeleteObjects.
+
+        Raises Stopped or BucketRefuses.
+        """
+        alone = [file for file in files if not object_keys.fits_xml(file.key)]
+        try:
+            self._each(
+                bucket,
+                _batches([file for file in files if object_keys.fits_xml(file.key)], KEYS_PER_REQUEST),
+                self._many,
+            )
+        except BucketRefuses as refusal:
+            if refusal.code not in NO_BULK_DELETE:
+                raise
+            alone = [file for file in files if file not in self.gone]
+        self._each(bucket, _batches(alone, 1), self._one)
+
+    def _each(self, bucket: str, batches: Iterable[list[StoredFile]], send: _Send) -> None:
         """Sends a request per batch: one, to see how S3 is, then some at a time.
 
         Raises Stopped or BucketRefuses, also when only keys' answers say so. Then no other is sent, but the answers of
@@ -128,7 +164,7 @@ class _Work:
                         at_once = REQUESTS_AT_ONCE
                     self._requests.admit()
                     self.sent.update(batch)
-                    under_way.append((batch, pool.submit(self._send, bucket, batch)))
+                    under_way.append((batch, pool.submit(send, bucket, batch)))
                 while under_way:
                     self._finish(bucket, *under_way.popleft())
             finally:
@@ -136,22 +172,44 @@ class _Work:
                     if answer.exception() is None:
                         self._read(batch, answer.result())
 
-    def _send(self, bucket: str, batch: list[StoredFile]) -> "DeleteObjectsOutputTypeDef":
+    def _many(self, bucket: str, batch: list[StoredFile]) -> Answer:
         return self._requests.send(
             self._client.delete_objects,
             Bucket=bucket,
             Delete={"Quiet": False, "Objects": [_identifier(file) for file in batch]},
         )
 
-    def _finish(self, bucket: str, batch: list[StoredFile], answer: "Future[DeleteObjectsOutputTypeDef]") -> None:
+    def _one(self, bucket: str, batch: list[StoredFile]) -> Answer:
+        """One file, its key percent-encoded in the path. An answer of 500 is about this key alone, and says nothing."""
+        (file,) = batch
+        named = {"Key": file.key, "VersionId": file.version_id}
+        address = {**_identifier(file), "Key": object_keys.as_parameter(file.key)}
+        try:
+            said = self._requests.send(self._client.delete_object, Bucket=bucket, **address)
+        except BucketRefuses as refusal:
+            if refusal.code in OF_THE_BUCKET:
+                raise
+            return {"Errors": [{**named, "Code": refusal.code, "Message": _message(refusal)}]}
+        except Stopped as stop:
+            if stop.reason != UNREACHABLE or not isinstance(stop.__cause__, ClientError):
+                raise
+            return {}
+        if said["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NO_CONTENT:
+            return {}  # of a proxy, for instance: it proves nothing
+        return {"Deleted": [{**named, "DeleteMarker": said.get("DeleteMarker")}]}
+
+    def _finish(self, bucket: str, batch: list[StoredFile], answer: "Future[Answer]") -> None:
         """Waits for a request's answer and reads it. Raises Stopped or BucketRefuses."""
         codes = self._read(batch, answer.result())
         self._answers[bucket].update("" if file in self.gone else codes[file] for file in codes)
         if any(code in THROTTLED for code in codes.values()):
             raise Stopped(SLOW_DOWN)
+        self._silent_in_a_row = 0 if codes else self._silent_in_a_row + 1
+        if self._silent_in_a_row == SERVER_ERRORS_IN_A_ROW:
+            raise Stopped(UNREACHABLE)
         self._raise_if_all_refused(bucket)
 
-    def _read(self, batch: list[StoredFile], answer: "DeleteObjectsOutputTypeDef") -> dict[StoredFile, str]:
+    def _read(self, batch: list[StoredFile], answer: Answer) -> dict[StoredFile, str]:
         """The code of each file that was answered, "" if it is gone; keeps gone and refused files."""
         deleted = {(entry.get("Key"), entry.get("VersionId")): entry for entry in answer.get("Deleted", ())}
         errors = {(entry.get("Key"), entry.get("VersionId")): entry for entry in answer.get("Errors", ())}
@@ -183,7 +241,7 @@ class _Work:
         if file.version_id is None or self._lock_lookups_left == 0:
             return False
         self._lock_lookups_left -= 1
-        version = {"Bucket": file.bucket, "Key": file.key, "VersionId": file.version_id}
+        version = {"Bucket": file.bucket, "Key": object_keys.as_parameter(file.key), "VersionId": file.version_id}
         try:
             # Not a HEAD of the version, which would need the right to read letters.
             hold = self._requests.send(self._client.get_object_legal_hold, **version)
@@ -208,3 +266,9 @@ def _identifier(file: StoredFile) -> dict[str, str]:
     if file.version_id is None:
         return {"Key": file.key}
     return {"Key": file.key, "VersionId": file.version_id}
+
+
+def _message(refusal: BucketRefuses) -> str:
+    """What S3 said; it may tell a locked version from one that is not ours to delete."""
+    cause = refusal.__cause__
+    return str(cause.response.get("Error", {}).get("Message", "")) if isinstance(cause, ClientError) else ""

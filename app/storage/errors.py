@@ -40,6 +40,12 @@ ACCESS_ERRORS = frozenset(
 )
 """Codes of one key that, when every key has the same, mean the bucket and not the key."""
 
+NO_BULK_DELETE = frozenset({"NotImplemented", "MethodNotAllowed"})
+"""Codes by which a store says that it has no DeleteObjects."""
+
+OF_THE_BUCKET = frozenset({"NoSuchBucket", *NO_BULK_DELETE, *ACCESS_ERRORS}) - {"AccessDenied"}
+"""Codes of a DeleteObject that say nothing of its key: every other one would be refused, too."""
+
 ALREADY_GONE = frozenset({"NoSuchKey", "NoSuchVersion"})
 
 REQUEST_ERRORS = (ClientError, BotoCoreError, ResponseParserError)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from app.storage.client import Requests
-from app.storage.listing import KEYS_PER_PAGE, Cursor, StoredFile, next_cursor
+from app.storage.listing import Cursor, StoredFile, list_objects, list_versions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -54,9 +54,7 @@ class ObjectInventory:
     def read(self) -> list[StoredKey] | None:
         if self._cursor is None:
             return None
-        answer = self._requests.send(
-            self._client.list_objects_v2, Bucket=self._bucket, MaxKeys=KEYS_PER_PAGE, **self._cursor
-        )
+        entries, self._cursor = list_objects(self._client, self._requests, self._bucket, "", self._cursor)
         found = [
             StoredKey(
                 self._bucket,
@@ -64,9 +62,8 @@ class ObjectInventory:
                 (StoredFile(self._bucket, entry["Key"], None),),
                 entry["LastModified"],
             )
-            for entry in answer.get("Contents", ())
+            for entry in entries
         ]
-        self._cursor = next_cursor(answer, {"NextContinuationToken": "ContinuationToken"})
         if self._cursor and found:
             self._cursor = {"StartAfter": found[-1].key}  # a token would do as well, but not in another process
         if found and _is_beyond(found[-1].key, self._before):
@@ -83,7 +80,7 @@ class VersionInventory:
     ) -> None:
         self._client, self._requests, self._bucket = client, requests, bucket
         self._done, self._before = after or "", before
-        self._open: dict[str, list[Mapping[str, Any]]] = {}
+        self._open: dict[str, list[dict[str, Any]]] = {}
         self._cursor: Cursor | None = None
         self._is_at_end = False
 
@@ -136,17 +133,8 @@ class VersionInventory:
             length = (shortest + longest) // 2
         return cursor
 
-    def _page(self, prefix: str, after: Cursor) -> tuple[list[Mapping[str, Any]], Cursor | None]:
-        answer = self._requests.send(
-            self._client.list_object_versions,
-            Bucket=self._bucket,
-            Prefix=prefix,
-            MaxKeys=KEYS_PER_PAGE,
-            **after,
-        )
-        entries: list[Mapping[str, Any]] = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
-        markers = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
-        return entries, next_cursor(answer, markers)
+    def _page(self, prefix: str, after: Cursor) -> tuple[list[dict[str, Any]], Cursor | None]:
+        return list_versions(self._client, self._requests, self._bucket, prefix, after)
 
 
 def _key(entry: Mapping[str, Any]) -> str:

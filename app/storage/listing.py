@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from app.storage import object_keys
 from app.storage.client import Requests
 from app.storage.errors import UNREACHABLE, Stopped
 from app.storage.naming import Place
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 KEYS_PER_PAGE = 1000
+URL_ENCODED = "url"
 FEW_PREFIXES = 4
 """Up to so many prefixes are asked for one by one at once."""
 PREFIXES_WORTH_A_PAGE = 2
@@ -71,15 +73,8 @@ class ObjectShelf:
         self._client, self._requests, self._bucket = client, requests, bucket
 
     def page(self, prefix: str, after: Cursor) -> Page:
-        answer = self._requests.send(
-            self._client.list_objects_v2,
-            Bucket=self._bucket,
-            Prefix=prefix,
-            MaxKeys=KEYS_PER_PAGE,
-            **after,
-        )
-        files = [StoredFile(self._bucket, entry["Key"], None) for entry in answer.get("Contents", ())]
-        return Page(files, next_cursor(answer, {"NextContinuationToken": "ContinuationToken"}))
+        entries, following = list_objects(self._client, self._requests, self._bucket, prefix, after)
+        return Page([StoredFile(self._bucket, entry["Key"], None) for entry in entries], following)
 
     def behind(self, file: StoredFile) -> Cursor:
         return {"StartAfter": file.key}
@@ -92,17 +87,8 @@ class VersionShelf:
         self._client, self._requests, self._bucket = client, requests, bucket
 
     def page(self, prefix: str, after: Cursor) -> Page:
-        answer = self._requests.send(
-            self._client.list_object_versions,
-            Bucket=self._bucket,
-            Prefix=prefix,
-            MaxKeys=KEYS_PER_PAGE,
-            **after,
-        )
-        entries = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
-        files = [StoredFile(self._bucket, entry["Key"], entry["VersionId"]) for entry in entries]
-        markers = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
-        return Page(files, next_cursor(answer, markers))
+        entries, following = list_versions(self._client, self._requests, self._bucket, prefix, after)
+        return Page([StoredFile(self._bucket, entry["Key"], entry["VersionId"]) for entry in entries], following)
 
     def behind(self, file: StoredFile) -> Cursor:
         # With both markers, older versions of the same key are listed once more rather than left out.
@@ -116,13 +102,51 @@ def shelf(client: "S3Client", requests: Requests, bucket: str) -> Shelf:
     return (ObjectShelf if never_versioned else VersionShelf)(client, requests, bucket)
 
 
-def next_cursor(answer: Mapping[str, Any], names: Mapping[str, str]) -> Cursor | None:
+def list_objects(
+    client: "S3Client", requests: Requests, bucket: str, prefix: str, after: Cursor
+) -> tuple[list[dict[str, Any]], Cursor | None]:
+    """A page of objects, and where the listing goes on. Raises Stopped or BucketRefuses."""
+    answer = _listed(requests, client.list_objects_v2, bucket, prefix, after)
+    names = {"NextContinuationToken": "ContinuationToken"}
+    return _entries(answer, "Contents"), _next_cursor(answer, names)
+
+
+def list_versions(
+    client: "S3Client", requests: Requests, bucket: str, prefix: str, after: Cursor
+) -> tuple[list[dict[str, Any]], Cursor | None]:
+    """A page of versions and delete markers, and where the listing goes on. Raises Stopped or BucketRefuses."""
+    answer = _listed(requests, client.list_object_versions, bucket, prefix, after)
+    names = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
+    return _entries(answer, "Versions", "DeleteMarkers"), _next_cursor(answer, names)
+
+
+def _listed(
+    requests: Requests, operation: Callable[..., Any], bucket: str, prefix: str, after: Cursor
+) -> Mapping[str, Any]:
+    """The answer. The encoding is asked for by name: otherwise botocore decodes it, and loses what is no UTF-8."""
+    where = {name: object_keys.as_parameter(value) for name, value in {"Prefix": prefix, **after}.items()}
+    return requests.send(operation, Bucket=bucket, MaxKeys=KEYS_PER_PAGE, EncodingType=URL_ENCODED, **where)
+
+
+def _entries(answer: Mapping[str, Any], *kinds: str) -> list[dict[str, Any]]:
+    decode = _decoder(answer)
+    return [{**entry, "Key": decode(entry["Key"])} for kind in kinds for entry in answer.get(kind, ())]
+
+
+def _decoder(answer: Mapping[str, Any]) -> Callable[[str], str]:
+    """A server that knows no encoding says so, and names keys as they are."""
+    return object_keys.from_listing if answer.get("EncodingType") == URL_ENCODED else str
+
+
+def _next_cursor(answer: Mapping[str, Any], names: Mapping[str, str]) -> Cursor | None:
     """Where a listing goes on, None at its end. Raises Stopped for an answer that is no listing."""
     if "IsTruncated" not in answer:
         raise Stopped(UNREACHABLE)  # a 200 that is no listing, of a proxy for instance: it proves no absence
     if not answer["IsTruncated"]:
         return None
     cursor = {parameter: answer[name] for name, parameter in names.items() if answer.get(name)}
+    if "KeyMarker" in cursor:
+        cursor["KeyMarker"] = _decoder(answer)(cursor["KeyMarker"])
     if not cursor:
         raise Stopped(UNREACHABLE)  # there is more, but the answer does not say how to get it
     return cursor

@@ -1,7 +1,8 @@
 """An object that is written while it is made: in memory is one part of it, however large it gets."""
 
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.storage.client import Requests
 from app.storage.errors import BucketRefuses, Stopped
@@ -25,10 +26,19 @@ class Upload:
     `abort_all` finds them.
     """
 
-    def __init__(self, client: "S3Client", requests: Requests, bucket: str, key: str, content_type: str) -> None:
+    def __init__(
+        self,
+        client: "S3Client",
+        requests: Requests,
+        bucket: str,
+        key: str,
+        content_type: str,
+        how: Mapping[str, str] | None = None,
+    ) -> None:
+        """`how` are further parameters of S3's, such as StorageClass."""
         self._client, self._requests = client, requests
         self._place = {"Bucket": bucket, "Key": key}
-        self._content_type = content_type
+        self._how: dict[str, Any] = {"ContentType": content_type, **(how or {})}
         self._buffer = bytearray()
         self._parts: list[CompletedPartTypeDef] = []
         self._upload_id: str | None = None
@@ -62,8 +72,7 @@ class Upload:
     def finish(self) -> None:
         """Send the rest and make the object of all parts."""
         if self._upload_id is None:
-            body, content_type = bytes(self._buffer), self._content_type
-            self._requests.send(self._client.put_object, **self._place, Body=body, ContentType=content_type)
+            self._requests.send(self._client.put_object, **self._place, **self._how, Body=bytes(self._buffer))
             self._is_finished = True
             return
         self._send_part(bytes(self._buffer))
@@ -77,8 +86,7 @@ class Upload:
 
     def _send_part(self, body: bytes) -> None:
         if self._upload_id is None:
-            content_type = self._content_type
-            made = self._requests.send(self._client.create_multipart_upload, **self._place, ContentType=content_type)
+            made = self._requests.send(self._client.create_multipart_upload, **self._place, **self._how)
             self._upload_id = made["UploadId"]
         number = len(self._parts) + 1
         answer = self._requests.send(
