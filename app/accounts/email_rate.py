@@ -65,9 +65,7 @@ def reserve(settings: Settings, longest_wait_seconds: float) -> Slot:
 
 
 def _reserve(settings: Settings, longest_wait_seconds: float) -> Slot:
-    with db.transaction(
-        statement_seconds=STATEMENT_SECONDS, lock_seconds=STATEMENT_SECONDS, isolation_level="READ COMMITTED"
-    ) as connection:
+    with db.transaction(statement_seconds=STATEMENT_SECONDS, lock_seconds=STATEMENT_SECONDS) as connection:
         email_rate_dao.lock(connection)
         asked = time.monotonic()  # the database reads its clock after this, and before its answer is here
         wait = email_rate_dao.reserve(

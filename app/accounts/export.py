@@ -5,25 +5,37 @@ is killed is followed by another, which begins anew. An export outlives its acco
 """
 
 import time
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
 from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from app import clock
 from app.accounts import export_archive, mail, texts
-from app.accounts.backoff import next_attempt
 from app.accounts.errors import GhostUser, UnknownUser, WrongState
-from app.accounts.export_archive import NobodyThere
+from app.accounts.export_archive import NobodyThere, Written
+from app.accounts.export_files import Files
 from app.accounts.inactivity import Send
 from app.accounts.mail import MailRefused, MailUnavailable, Message
+from app.accounts.tokens import new_token, token_hash
 from app.accounts.tools import tools
 from app.config import Settings
-from app.dao import user_exports_dao
-from app.dao.user_exports_dao import Export
+from app.dao import turns_dao, user_exports_dao
+from app.dao.user_exports_dao import EXPORTS, Export, Fetchable
 from app.db import db
+from app.engine import leases, stops
+from app.engine.leases import BackOff, LeaseLost
+from app.engine.singly import act_on_each
 from app.models import GHOST_USER_ID
+from app.refusals import refusal_of
+from app.state import asked
+from app.state.findings import ACCOUNTS
 from app.storage.client import Deadline, Requests, worst_seconds_per_request
 from app.storage.deletion import delete
 from app.storage.errors import BucketRefuses, Stopped
@@ -35,15 +47,26 @@ log = structlog.get_logger(__name__)
 MOST_ATTEMPTS = 8
 """To build an export, and then to send its link, or the word that it failed."""
 EXPORTS_PER_STEP = 100
+RECORDS_PER_PURGE = 1000
+SECONDS_OF_A_LINK = 60
+"""A browser follows it at once."""
 SHARE_OF_LEASE = 0.8
 """An export that is not built in this share of its lease stops, before another worker begins it anew."""
 LOST = "WorkerLost"
 
 
-def request(user_id: UUID, now: datetime) -> UUID:
-    """Ask for an export of the user's data. Returns its id.
+@dataclass(frozen=True)
+class Asked:
+    """The export that a request is answered with: a new one, or the one that is under way or was just made."""
 
-    Raises UnknownUser, GhostUser, and WrongState when one is under way, the account is in deletion, or no bucket set.
+    id: UUID
+    state: str
+
+
+def request(user_id: UUID, now: datetime) -> Asked:
+    """Ask for an export of the user's data. While one is under way, or was asked for lately, it is that one.
+
+    Raises UnknownUser, GhostUser, and WrongState when the account is in deletion or no bucket is set.
     """
     settings = tools().settings
     if user_id == GHOST_USER_ID:
@@ -51,17 +74,53 @@ def request(user_id: UUID, now: datetime) -> UUID:
     if settings.s3_bucket_exports is None:
         raise WrongState("There are no exports here: no bucket is set for them.")
     with db.transaction() as connection:
+        now = db.bounded_now(connection, now)
         user = user_exports_dao.lock_user(connection, user_id)
         if user is None:
             raise UnknownUser(user_id)
         if user.is_in_deletion:
             raise WrongState("The account is being deleted: an export has to be asked for before.")
-        if pending(connection, user_id, now):
-            raise WrongState("An export was asked for already, and is under way.")
+        since = now - timedelta(hours=settings.export_every_hours)
+        current = user_exports_dao.current(connection, user_id, now, since)
+        if current is not None:
+            export_id, state = current
+            return Asked(export_id, state)
         deadline_at = now + timedelta(hours=settings.export_deadline_hours)
         export_id = user_exports_dao.insert(connection, user_id, user.email_address, now, deadline_at)
     log.info("export-requested", user_id=str(user_id), export_id=str(export_id))
-    return export_id
+    return Asked(export_id, "requested")
+
+
+def link_for_owner(export_id: UUID, user_id: UUID, now: datetime) -> str | None:
+    """A link to the user's own export that S3 honours for a minute; None if there is none to fetch."""
+    with db.transaction(read_only=True) as connection:
+        found = user_exports_dao.of_owner(connection, export_id, user_id, now)
+    return _signed(found, now)
+
+
+def link_for_token(token: str, now: datetime) -> str | None:
+    """The same for whoever has the token of the email: its user's account may be gone."""
+    with db.transaction(read_only=True) as connection:
+        found = user_exports_dao.of_link(connection, token_hash(token), now)
+    return _signed(found, now)
+
+
+def _signed(found: Fetchable | None, now: datetime) -> str | None:
+    """Signed for each request, since a signature ends with the credentials that made it, a role's within hours."""
+    settings = tools().settings
+    if found is None or settings.s3_bucket_exports is None:
+        return None
+    disposition = f'attachment; filename="{PurePosixPath(found.object_key).name}"'
+    link: str = tools().s3.generate_presigned_url(
+        "get_object",
+        Params={
+            "Bucket": settings.s3_bucket_exports,
+            "Key": found.object_key,
+            "ResponseContentDisposition": disposition,
+        },
+        ExpiresIn=max(1, min(SECONDS_OF_A_LINK, int((found.expires_at - now).total_seconds()))),
+    )
+    return link
 
 
 def pending(connection: Connection, user_id: UUID, now: datetime) -> bool:
@@ -72,32 +131,48 @@ def pending(connection: Connection, user_id: UUID, now: datetime) -> bool:
 def take_due() -> list[UUID]:
     """Exports that must be built or sent now: a message must go out for each. Gives up what missed its deadline."""
     settings = tools().settings
-    now = clock.now()
     with db.transaction() as connection:
-        missed = user_exports_dao.miss_deadline(connection, now, EXPORTS_PER_STEP)
-        again_at = now + timedelta(seconds=settings.task_time_limit_seconds)
-        due = user_exports_dao.take_due(connection, now, again_at, EXPORTS_PER_STEP)
+        now = db.bounded_now(connection, clock.now())
+        late = user_exports_dao.late(connection, now, EXPORTS_PER_STEP)
+        missed = act_on_each(connection, late, partial(user_exports_dao.miss_deadline, now=now), "an export's failure")
+        due = leases.take_due(
+            connection, EXPORTS, now=now, resend_seconds=settings.dispatch_every_seconds, at_most=EXPORTS_PER_STEP
+        )
     for export_id in missed:
         log.error("export-missed-deadline", export_id=str(export_id))
-    return list(due)
+    return [row.id for row in due]
 
 
 def run(export_id: UUID, send: Send = mail.send) -> None:
     """Build the export and send its link, or go on with what is left of that, unless somebody else does."""
     settings = tools().settings
     if settings.s3_bucket_exports is None:
-        log.error("no-bucket-for-exports", export_id=str(export_id), mend="set S3_BUCKET_EXPORTS for this worker")
+        log.error("no-bucket-for-exports", export_id=str(export_id), fix="set S3_BUCKET_EXPORTS for this worker")
         return  # the relay sends it again, perhaps to a worker that has one
-    now = clock.now()
     with db.transaction() as connection:
-        claimed = user_exports_dao.claim(connection, export_id, now, _lease_end(settings, now))
-        if claimed is not None and claimed.attempts > MOST_ATTEMPTS:
+        now = db.bounded_now(connection, clock.now())
+        if asked.is_blocked(connection, ACCOUNTS):
+            return  # the relay sends it again
+        claimed = _claim(connection, settings, export_id, now)
+        if claimed is not None and claimed.lease.attempts > MOST_ATTEMPTS:
             _give_up(connection, claimed, LOST)  # each was counted, and none came back
             claimed = None
-    if claimed is not None and claimed.state == "running":
-        claimed = _build(settings, claimed)
-    if claimed is not None:
-        _email(settings, claimed, send)
+    try:
+        if claimed is not None and claimed.state == "running":
+            claimed = _build(settings, claimed)
+        if claimed is not None:
+            _email(settings, claimed, send)
+    except LeaseLost:
+        log.warning("export-lease-lost", export_id=str(export_id))
+
+
+def _claim(connection: Connection, settings: Settings, export_id: UUID, now: datetime) -> Export | None:
+    seconds, retry = settings.task_time_limit_seconds, BackOff(settings.account_retry_seconds)
+    taken = leases.acquire(connection, EXPORTS, export_id, now=now, seconds=seconds, retry=retry)
+    if taken is None:
+        return None
+    lease, row = taken
+    return Export(**row, lease=lease)
 
 
 def key_of(export_id: UUID) -> str:
@@ -105,20 +180,18 @@ def key_of(export_id: UUID) -> str:
     return f"exports/{export_id}.zip"
 
 
-def _lease_end(settings: Settings, now: datetime) -> datetime:
-    return now + timedelta(seconds=settings.task_time_limit_seconds)
-
-
 def _requests(seconds: float) -> Requests:
     return Requests(Deadline(seconds), worst_seconds_per_request(tools().s3))
 
 
 def _build(settings: Settings, export: Export) -> Export | None:
-    """The export with its object, or None when that failed or the lease was lost."""
+    """The export with its object, or None when that failed. Raises LeaseLost."""
     seconds = SHARE_OF_LEASE * settings.task_time_limit_seconds
     began = time.monotonic()
     try:
-        rows = _write(settings, export, seconds)
+        written = _write(settings, export, seconds)
+        with db.transaction() as connection:
+            built = _note_ready(connection, settings, export, written)
     except NobodyThere:
         with db.transaction() as connection:
             _give_up(connection, export, "NoSuchUser")
@@ -126,36 +199,67 @@ def _build(settings: Settings, export: Export) -> Export | None:
     except (Stopped, BucketRefuses) as error:
         _put_off(settings, export, error.reason if isinstance(error, Stopped) else error.code)
         return None
-    now = clock.now()
-    with db.transaction() as connection:
-        expires_at = now + timedelta(days=settings.export_kept_days)
-        built = user_exports_dao.ready(connection, export, key_of(export.id), now, expires_at)
-    if built is None:
-        log.warning("export-lease-lost", export_id=str(export.id))
+    except DBAPIError as error:
+        _put_off(settings, export, str(refusal_of(error)))
         return None
     log.info(
         "export-ready",
         user_id=str(export.user_id),
         export_id=str(export.id),
-        rows=rows,
+        rows=written.rows,
+        files=built.files,
+        files_left_out=built.files_left_out,
         seconds=round(time.monotonic() - began, 3),
     )
     return built
 
 
-def _write(settings: Settings, export: Export, seconds: float) -> int:
+def _note_ready(connection: Connection, settings: Settings, export: Export, written: Written) -> Export:
+    """The object is there, and its link is to be sent under the same lease. Raises LeaseLost, and Stopped."""
+    now = db.bounded_now(connection, clock.now())
+    _require_time(export, now)
+    files, left_out = _counted(written.files)
+    row = leases.change(
+        connection,
+        export.lease,
+        progress=False,
+        attempts=1,  # this one's, to send the link
+        state="ready",
+        failure=None,
+        object_key=key_of(export.id),
+        ready_at=now,
+        expires_at=now + timedelta(days=settings.export_kept_days),
+        files=files,
+        files_left_out=left_out,
+    )
+    return Export(**row, lease=replace(export.lease, attempts=1))
+
+
+def _require_time(export: Export, now: datetime) -> None:
+    """Raise Stopped past the deadline: a deletion no longer waits, and may have begun to take the data away."""
+    if now >= export.deadline_at:
+        raise Stopped("Deadline")
+
+
+def _counted(files: Files | None) -> tuple[int | None, int | None]:
+    """Files in the archive, and those left out."""
+    return (None, None) if files is None else (files.included, files.left_out.total())
+
+
+def _write(settings: Settings, export: Export, seconds: float) -> Written:
     """Write the object; a whole one is there only if this returns. Raises as export_archive.write does."""
     s3, bucket, key = tools().s3, _bucket(settings), key_of(export.id)
     requests = _requests(seconds)
     abort_all(s3, requests, bucket, key)
     with Upload(s3, requests, bucket, key, "application/zip") as upload:
-        rows = export_archive.write(upload, export.user_id, clock.now(), Deadline(seconds))
-        now = clock.now()
+        written = export_archive.write(upload, export.user_id, clock.now(), Deadline(seconds))
         with db.transaction() as connection:
-            if not user_exports_dao.renew(connection, export, now, _lease_end(settings, now)):
-                raise Stopped("LeaseLost")
+            now = db.bounded_now(connection, clock.now())
+            _require_time(export, now)
+            until = now + timedelta(seconds=settings.task_time_limit_seconds)
+            leases.change(connection, export.lease, progress=False, lease_until=until)
         upload.finish()
-    return rows
+    return written
 
 
 def _email(settings: Settings, export: Export, send: Send) -> None:
@@ -168,26 +272,28 @@ def _email(settings: Settings, export: Export, send: Send) -> None:
         _put_off(settings, export, error.code)
         return
     except MailRefused as error:
-        if not error.is_final:
-            _put_off(settings, export, error.code)
-            return
         with db.transaction() as connection:
             _give_up(connection, export, error.code)
         return
     with db.transaction() as connection:
-        user_exports_dao.close_email(connection, export, clock.now(), None)
+        _close_email(connection, export, clock.now(), None)
     log.info("export-emailed", export_id=str(export.id), state=export.state)
 
 
 def _message(settings: Settings, export: Export) -> Message:
     if export.state == "failed" or export.expires_at is None:
-        return texts.export_failed(site_url=settings.site_url)
-    link = tools().s3.generate_presigned_url(
-        "get_object",
-        Params={"Bucket": _bucket(settings), "Key": str(export.object_key)},
-        ExpiresIn=max(1, int((export.expires_at - clock.now()).total_seconds())),
-    )
-    return texts.export_ready(link=link, until=export.expires_at, zone=settings.zone)
+        return texts.export_failed(settings)
+    link = _new_link(settings, export)
+    return texts.export_ready(settings, link=link, until=export.expires_at, left_out=export.files_left_out or 0)
+
+
+def _new_link(settings: Settings, export: Export) -> str:
+    """Where the email leads, remembered before it is sent. One that is sent again leads to the same by another link."""
+    token = new_token()
+    with db.transaction() as connection:
+        leases.change(connection, export.lease, progress=False, link_hash=token_hash(token))
+    link = settings.export_link or f"{settings.site_url.rstrip('/')}/exports/{{token}}"
+    return link.replace("{token}", token).replace("{id}", str(export.id))
 
 
 def _bucket(settings: Settings) -> str:
@@ -198,14 +304,13 @@ def _bucket(settings: Settings) -> str:
 
 
 def _put_off(settings: Settings, export: Export, failure: str) -> None:
-    now = clock.now()
     with db.transaction() as connection:
-        if export.attempts >= MOST_ATTEMPTS:
+        if export.lease.attempts >= MOST_ATTEMPTS:
             _give_up(connection, export, failure)
             return
-        due_at = next_attempt(settings, now, export.attempts)
-        user_exports_dao.give_back(connection, export, failure, due_at)
-    log.warning("export-put-off", export_id=str(export.id), attempt=export.attempts, error=failure)
+        due_at = clock.now() + BackOff(settings.account_retry_seconds).after(export.lease.attempts)
+        leases.give_back(connection, export.lease, failed=True, due_at=due_at, **_why(export, failure))
+    log.warning("export-put-off", export_id=str(export.id), attempt=export.lease.attempts, error=failure)
 
 
 def _give_up(connection: Connection, export: Export, failure: str) -> None:
@@ -214,10 +319,22 @@ def _give_up(connection: Connection, export: Export, failure: str) -> None:
     What can't be built is due again, so that its user is told.
     """
     if export.state in ("ready", "failed"):
-        user_exports_dao.close_email(connection, export, None, failure)
+        _close_email(connection, export, None, failure)
     else:
-        user_exports_dao.fail(connection, export, failure, clock.now())
+        now = clock.now()
+        leases.give_back(connection, export.lease, due_at=now, state="failed", failure=failure, expires_at=now)
     log.error("export-given-up", export_id=str(export.id), state=export.state, error=failure)
+
+
+def _close_email(connection: Connection, export: Export, emailed_at: datetime | None, failure: str | None) -> None:
+    """The link, or the word that there is none, was sent or is given up for `failure`: the address is forgotten."""
+    closed: dict[str, Any] = {"emailed_at": emailed_at, "email_address": None, **_why(export, failure)}
+    leases.give_back(connection, export.lease, due_at=clock.now(), **closed)
+
+
+def _why(export: Export, failure: str | None) -> dict[str, Any]:
+    """Why an export failed stays what it says of itself, not why the email about that did."""
+    return {} if export.state == "failed" else {"failure": failure}
 
 
 def remove_expired() -> bool:
@@ -225,25 +342,39 @@ def remove_expired() -> bool:
     settings = tools().settings
     if settings.s3_bucket_exports is None:
         return False
-    now = clock.now()
     with db.transaction(read_only=True) as connection:
+        if asked.is_blocked(connection, ACCOUNTS):
+            return False
+        now = db.bounded_now(connection, clock.now())
         expired = user_exports_dao.expired(connection, now, EXPORTS_PER_STEP)
-    requests = _requests(settings.step_budget_seconds)
-    for export_id, attempts in expired:
+    requests, is_held = _requests(settings.step_budget_seconds), False
+    for export_id, user_id, attempts in expired:
         try:
-            _remove(settings.s3_bucket_exports, export_id, requests)
+            _remove(settings.s3_bucket_exports, export_id, user_id, requests)
+        except stops.Held as held:
+            is_held = True
+            log.info("export-held", export_id=str(export_id), why=str(held))
         except (Stopped, BucketRefuses) as error:
             code = error.reason if isinstance(error, Stopped) else error.code
             log.error("export-not-removed", export_id=str(export_id), error=code)
             with db.transaction() as connection:
-                user_exports_dao.try_removal_again(connection, export_id, next_attempt(settings, now, attempts + 1))
+                due_at = now + BackOff(settings.account_retry_seconds).after(attempts + 1)
+                user_exports_dao.try_removal_again(connection, export_id, due_at)
             if isinstance(error, Stopped):
                 return False
-    return len(expired) == EXPORTS_PER_STEP
+    return len(expired) == EXPORTS_PER_STEP and not is_held
 
 
-def _remove(bucket: str, export_id: UUID, requests: Requests) -> None:
-    """Raises Stopped, or BucketRefuses when S3 has not said of every version that it is gone."""
+def _remove(bucket: str, export_id: UUID, user_id: UUID, requests: Requests) -> None:
+    """Raises Held, Stopped, or BucketRefuses when S3 has not said of every version that it is gone."""
+    with db.transaction(idle_seconds=tools().settings.lease_seconds) as connection:
+        stops.require_none(connection, stops.turn(turns_dao.EXPORTS), users=[user_id])
+        _remove_object(bucket, export_id, requests)
+        user_exports_dao.removed(connection, export_id)
+    log.info("export-removed", export_id=str(export_id))
+
+
+def _remove_object(bucket: str, export_id: UUID, requests: Requests) -> None:
     s3, key = tools().s3, key_of(export_id)
     abort_all(s3, requests, bucket, key)
     page = shelf(s3, requests, bucket).page(key, {})
@@ -252,6 +383,20 @@ def _remove(bucket: str, export_id: UUID, requests: Requests) -> None:
         raise Stopped(deletion.stopped)
     if page.files and (export_id not in deletion.gone or page.next is not None):
         raise BucketRefuses(deletion.failed.get(export_id) or next(iter(deletion.broken.values()), "Unconfirmed"))
+
+
+def purge_records() -> bool:
+    """Forget exports that ended long ago, a batch of them. Returns whether there may be more.
+
+    Those of users on hold stay, and all of them while the pipeline is paused.
+    """
     with db.transaction() as connection:
-        user_exports_dao.removed(connection, export_id)
-    log.info("export-removed", export_id=str(export_id))
+        if stops.stopped(connection, stops.turn(turns_dao.RECORDS)) or asked.is_blocked(connection, ACCOUNTS):
+            return False
+        now = db.bounded_now(connection, clock.now())
+        before = now - timedelta(days=tools().settings.deletion_records_kept_days)
+        past = user_exports_dao.past(connection, before, RECORDS_PER_PURGE)
+        purged = act_on_each(connection, past, user_exports_dao.forget, "the end of an export's record")
+    if purged:
+        log.info("export-records-purged", records=len(purged))
+    return len(purged) == RECORDS_PER_PURGE

@@ -21,6 +21,15 @@ class Exported:
     columns: tuple[str, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Column to why it is not exported."""
+    is_address: bool = False
+    """Whether `column` holds the user's address, in whichever case, instead of the id."""
+    suffix: str = ""
+    """What tells the file apart from another of the same table."""
+
+    @property
+    def name(self) -> str:
+        """Of the file, without its extension."""
+        return f"{self.table}{self.suffix}"
 
 
 EXPORTED = (
@@ -34,6 +43,7 @@ EXPORTED = (
         {
             "password_hash": SECRET,
             "invited_by_id": SOMEBODY_ELSES,
+            "deletion_warning_address": OURS,
             "deletion_warning_attempts": OURS,
             "deletion_warning_failure": OURS,
             "deletion_warning_due_at": OURS,
@@ -73,6 +83,22 @@ EXPORTED = (
         "invited_by_id",
         ("id", "organisation_id", "invited_by_id", "created_at"),
         {"email_address": SOMEBODY_ELSES},
+    ),
+    Exported(
+        "invited_users",
+        "email_address",
+        ("id", "service_id", "email_address", "created_at"),
+        {"user_id": SOMEBODY_ELSES},
+        is_address=True,
+        suffix="_received",
+    ),
+    Exported(
+        "invited_organisation_users",
+        "email_address",
+        ("id", "organisation_id", "email_address", "created_at"),
+        {"invited_by_id": SOMEBODY_ELSES},
+        is_address=True,
+        suffix="_received",
     ),
     Exported("events", "created_by_id", ("id", "event_type", "service_id", "created_by_id", "created_at")),
     Exported(

@@ -1,8 +1,10 @@
 """A user's files in object storage: everything under `users/<id>/`, versions and delete markers included.
 
-A file is gone only if S3 said so of this very file. Files that can't go keep the deletion from being complete.
+A file is gone only if S3 said so of this very file. Files that can't go keep the deletion from being
+complete, and no other file.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from app.config import Settings
 from app.storage.client import Deadline, Requests, s3_client, worst_seconds_per_request
 from app.storage.deletion import delete
 from app.storage.errors import BucketRefuses, Stopped
-from app.storage.listing import shelf
+from app.storage.listing import Cursor, StoredFile, shelf
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,9 +29,8 @@ LONGEST_CONNECT_SECONDS, LONGEST_READ_SECONDS = 3.0, 10.0
 class FilesRefused(Exception):
     """Files of the user can't be deleted; `code` is S3's for one of them."""
 
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    def __init__(self, code: str, files: int) -> None:
+        super().__init__(f"{code}, of {files} file{'s' * (files > 1)}")
 
 
 class UserFiles:
@@ -53,23 +54,33 @@ class UserFiles:
                 return min(found, at_most)
             page = self._shelf.page(self.prefix, page.next)
 
-    def delete_page(self) -> int:
-        """Delete the first page. Returns how many files went, 0 when there is none. Raises FilesRefused.
+    def delete(self) -> Iterator[int]:
+        """Delete them, page by page. Yields how many went; raises FilesRefused at the end if some did not.
 
-        Always the first: what was deleted makes room for the next, and a cursor that names a deleted file is not
-        understood alike by all servers.
+        The next page is listed from where this one was, since what was deleted makes room, and a cursor that names a
+        deleted file is not understood alike by all servers. Only a page of which nothing can go is passed over.
         """
-        page = self._shelf.page(self.prefix, {})
-        if not page.files:
-            return 0
-        deletion = delete(self._client, {self._user_id: page.files}, self._requests)
-        if deletion.deleted:
-            return deletion.deleted
-        if deletion.stopped:
-            raise Stopped(deletion.stopped)
-        for code in deletion.broken.values():
-            raise BucketRefuses(code)
-        raise FilesRefused(deletion.failed.get(self._user_id, "Unconfirmed"))
+        after: Cursor | None = {}
+        refused: set[StoredFile] = set()
+        code, kept = "", 0
+        while after is not None:
+            page = self._shelf.page(self.prefix, after)
+            files = [file for file in page.files if file not in refused]
+            if not files:
+                refused, after, kept = set(), page.next, kept + len(page.files)
+                continue
+            deletion = delete(self._client, {self._user_id: files}, self._requests)
+            if deletion.deleted:
+                yield deletion.deleted
+            if deletion.stopped:
+                raise Stopped(deletion.stopped)
+            for refusal in deletion.broken.values():
+                raise BucketRefuses(refusal)
+            if not deletion.deleted:
+                refused.update(files)
+                code = deletion.failed.get(self._user_id, "Unconfirmed")
+        if kept:
+            raise FilesRefused(code, kept)
 
 
 def user_files(user_id: UUID, deadline: Deadline, *, in_request: bool = False) -> UserFiles | None:

@@ -14,8 +14,9 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 
 from app.accounts.tools import tools
-from app.dao import login_attempts_dao
+from app.dao import login_attempts_dao, turns_dao
 from app.db import db
+from app.engine import stops
 
 IPV6_BITS = 64
 """Of an IPv6 address: a household has that many, and one household counts as one client."""
@@ -67,18 +68,20 @@ def succeeded(place: Place, name: str, client: str | None) -> None:
 
 
 def purge(now: datetime) -> bool:
-    """Forget what counts no more, a batch. Returns whether there may be more."""
+    """Forget what counts no more, a batch; nothing while the pipeline is paused. Returns whether there may be more."""
     with db.transaction() as connection:
+        if stops.stopped(connection, stops.turn(turns_dao.RECORDS)):
+            return False
         return login_attempts_dao.purge(connection, now, PURGED_AT_ONCE) == PURGED_AT_ONCE
 
 
 def _count(key: bytes, most: int, now: datetime) -> None:
     # A transaction each, so that two attempts never wait for each other's rows.
-    ends_at = now + timedelta(minutes=tools().settings.login_attempts_minutes)
+    kept_for = timedelta(minutes=tools().settings.login_attempts_minutes)
     with db.transaction() as connection:
-        attempts, until = login_attempts_dao.count(connection, key, now, ends_at)
+        attempts, left = login_attempts_dao.count(connection, key, now, kept_for)
     if attempts > most:
-        raise TooManyAttempts(max(1, ceil((until - now).total_seconds())))
+        raise TooManyAttempts(max(1, ceil(left.total_seconds())))
 
 
 def _of_name(place: Place, name: str) -> bytes:

@@ -1,40 +1,31 @@
 """Email, through SES. Each takes its turn among all emails of the product; nothing of it is logged but error codes.
 
-SES takes an email, or says at once that it will not. What bounces later was taken.
+SES takes an email, or says at once that it will not. What bounces later was taken. A refusal is held against an address
+only if it is known to be about that address. Any other, most of all one that nobody has heard of, is about us.
 """
 
+import re
 from dataclasses import dataclass
+from email.utils import formataddr, parseaddr
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from app.accounts import email_rate
 from app.accounts.tools import tools
+from app.config.kinds import PLAIN_ADDRESS
 
 if TYPE_CHECKING:
     from mypy_boto3_sesv2.type_defs import ContentTypeDef
 
-REFUSALS = frozenset({"BadRequestException", "InvalidParameterValue", "MessageRejected"})
-"""SES's codes for an email that it will never take."""
-OF_EVERYTHING = frozenset(
-    {
-        "AccountSuspendedException",
-        "ConcurrentModificationException",
-        "ExpiredTokenException",
-        "LimitExceededException",
-        "MailFromDomainNotVerifiedException",
-        "NotFoundException",
-        "SendingPausedException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-    }
-)
-"""SES's codes that speak of the account, of the rate or of SES itself; as all do that have one of these statuses."""
-STATUSES_OF_EVERYTHING = frozenset({401, 403, 408, 413, 429})
-LEAST_STATUS_OF_SES_ITSELF = 500
-NOT_VERIFIED = "not verified"
-"""In a MessageRejected: the sender's identity, not the recipient, is what SES refuses."""
+FORM_CODES = frozenset({"BadRequestException", "InvalidParameterValue"})
+FORM = re.compile(r"\b(local (address|name)|domain|illegal address|invalid email address)\b", re.IGNORECASE)
+"""What SES says of an address's form, with one of those codes. It does not say whose: the sender's or the user's."""
+KNOWN_OF_ADDRESS = {"MessageRejected": "address blacklisted"}
+"""What SES says of nothing but the user's address: code, and text in lower case."""
+MALFORMED = re.compile(r"[^@]*|@.*|.*@|.*[\s\x00-\x1f\x7f].*", re.DOTALL)
+"""An address that can't be one. SES is not asked."""
+MALFORMED_ADDRESS = "MalformedAddress"
 NO_SLOT = "NoSlot"
 
 
@@ -48,12 +39,11 @@ class Message:
 
 
 class MailRefused(Exception):
-    """This email to this address was not taken. `code` is SES's; `is_final` when it is known that it never will be."""
+    """SES will never take an email to this address, and is known to mean the address. `code` is SES's or ours."""
 
-    def __init__(self, code: str, *, is_final: bool = True) -> None:
+    def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
-        self.is_final = is_final
 
 
 class MailUnavailable(Exception):
@@ -69,6 +59,8 @@ def send(to: str, message: Message) -> None:
 
     Raises MailRefused or MailUnavailable.
     """
+    if MALFORMED.fullmatch(to):
+        raise MailRefused(MALFORMED_ADDRESS)
     the_tools = tools()
     try:
         email_rate.take_turn(the_tools.settings)
@@ -76,7 +68,7 @@ def send(to: str, message: Message) -> None:
         raise MailUnavailable(NO_SLOT) from None
     try:
         the_tools.ses.send_email(
-            FromEmailAddress=the_tools.settings.email_sender,
+            FromEmailAddress=formataddr(parseaddr(the_tools.settings.email_sender)),
             Destination={"ToAddresses": [to]},
             Content={
                 "Simple": {
@@ -86,9 +78,7 @@ def send(to: str, message: Message) -> None:
             },
         )
     except ClientError as error:  # `from None`: what SES says about an address repeats it
-        raise _meaning(error) from None
-    except ParamValidationError as error:  # of this email: it was never sent
-        raise MailRefused(type(error).__name__) from None
+        raise _meaning(error, to) from None
     except BotoCoreError as error:
         raise MailUnavailable(type(error).__name__) from None
 
@@ -97,14 +87,12 @@ def _utf8(data: str) -> "ContentTypeDef":
     return {"Data": data, "Charset": "UTF-8"}
 
 
-def _meaning(error: ClientError) -> MailRefused | MailUnavailable:
-    said = error.response.get("Error", {})
-    code = str(said.get("Code") or "Unknown")
-    if code in REFUSALS:
-        is_of_sender = NOT_VERIFIED in str(said.get("Message", "")).lower()
-        return MailUnavailable(code) if is_of_sender else MailRefused(code)
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", LEAST_STATUS_OF_SES_ITSELF))
-    if code in OF_EVERYTHING or status in STATUSES_OF_EVERYTHING or status >= LEAST_STATUS_OF_SES_ITSELF:
-        return MailUnavailable(code)
-    # One that nobody has heard of: taken for the moment's, it would hold up this address for ever.
-    return MailRefused(code, is_final=False)
+def _meaning(error: ClientError, to: str) -> MailRefused | MailUnavailable:
+    given = error.response.get("Error", {})
+    code, says = str(given.get("Code") or "Unknown"), str(given.get("Message", ""))
+    if code in KNOWN_OF_ADDRESS and KNOWN_OF_ADDRESS[code] in says.lower():
+        return MailRefused(code)
+    # The sender's form was checked at start, so that SES means this address, unless nothing can be wrong with it.
+    if code in FORM_CODES and FORM.search(says) and not PLAIN_ADDRESS.fullmatch(to):
+        return MailRefused(code)
+    return MailUnavailable(code)

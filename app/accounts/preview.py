@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection
-
-from app.accounts.errors import GhostUser, OnlyManager, UnknownUser
-from app.accounts.managers import require_other_managers
-from app.accounts.plan import PLAN, Child
+from app.accounts.conditions import look_for_other_managers, require_planned
+from app.accounts.errors import GhostUser, OnlyManager, UnknownUser, UnplannedReference
 from app.dao import user_children_dao, user_deletions_dao
+from app.dao.deletion_plan import PLAN, Child
+from app.dao.user_children_dao import User
 from app.db import db
 from app.models import GHOST_USER_ID
 
@@ -31,15 +30,11 @@ def preview(user_id: UUID) -> Preview:
     with db.transaction() as connection:
         if not user_deletions_dao.exists(connection, user_id):
             raise UnknownUser(user_id)
-        rows = tuple((child, _count(connection, child, user_id)) for child in PLAN)
+        user = User(user_id, user_deletions_dao.address(connection, user_id))
+        rows = tuple((child, user_children_dao.count(connection, child, user, COUNT_NO_FURTHER)) for child in PLAN)
         try:
-            require_other_managers(connection, user_id)
-        except OnlyManager as error:
+            require_planned(connection)
+            look_for_other_managers(connection, user_id)
+        except (OnlyManager, UnplannedReference) as error:
             return Preview(user_id, rows, str(error))
     return Preview(user_id, rows, None)
-
-
-def _count(connection: Connection, child: Child, user_id: UUID) -> int:
-    return user_children_dao.count(
-        connection, child.table, child.column, user_id, COUNT_NO_FURTHER, json_key=child.json_key
-    )

@@ -1,16 +1,17 @@
 """The mark that starts a deletion. A trigger captures it in `user_deletions`, whoever sets it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.engine.interfaces import IsolationLevel
 
+from app.accounts.conditions import require_other_managers, require_planned
 from app.accounts.errors import GhostUser, UnknownUser
-from app.accounts.managers import require_other_managers
 from app.dao import user_deletions_dao
-from app.db import db
+from app.dao.deletion_plan import PLAN, Child
+from app.db import ISOLATION, db
 from app.models import GHOST_USER_ID
 from app.storage.client import Deadline
 
@@ -18,8 +19,6 @@ log = structlog.get_logger(__name__)
 
 SIGNED_OUT_AT_ONCE = 10_000
 """Sessions beyond so many are refused for the mark, and go with the first table of the plan."""
-ISOLATION: IsolationLevel = "READ COMMITTED"
-"""What a transaction needs that locks and then reads what others committed while it waited."""
 LEAST_STATEMENT_SECONDS = 0.05
 """What is left to a statement when the time is used up: zero would mean no limit."""
 
@@ -36,12 +35,14 @@ def mark_for_deletion(
     by_id: UUID | None,
     now: datetime,
     deadline: Deadline | None = None,
+    plan: Sequence[Child] = PLAN,
 ) -> bool:
     """Mark the account, sign every session of it out and note who asked, in the caller's transaction.
 
     `by` is `user`, `administrator`, `operator`, `zombie-sweep` or `inactivity`. Returns False if it was marked
-    already; a deletion that was blocked goes on then. Raises UnknownUser, GhostUser, OnlyManager, and WrongIsolation;
-    with a deadline also the database's error for a statement, or a lock, that takes longer than is left.
+    already; a deletion that was blocked goes on then. Raises UnknownUser, GhostUser, UnplannedReference, OnlyManager,
+    and WrongIsolation; with a deadline also the database's error for a statement, or a lock, that takes longer than is
+    left.
     """
     if connection.get_isolation_level() != ISOLATION:
         raise WrongIsolation(WrongIsolation.__doc__)
@@ -53,6 +54,7 @@ def mark_for_deletion(
         raise UnknownUser(user_id)
     limit_to(connection, deadline)
     if not user.is_in_deletion:
+        require_planned(connection, plan)
         require_other_managers(connection, user_id)
         limit_to(connection, deadline)
         user_deletions_dao.mark(connection, user_id, by=by, by_id=by_id, now=now)

@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from app.accounts import login_limits, passwords
 from app.accounts.login_limits import ACCOUNTS
-from app.accounts.requests import ISOLATION
 from app.accounts.session_cleanup import anonymous_before
 from app.accounts.tokens import new_token, token_hash
 from app.accounts.tools import tools
@@ -30,10 +29,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Opened:
-    """A new session. The token is nowhere else."""
+    """A new session of a user's. The token is nowhere else."""
 
     token: str
-    user_id: UUID | None
+    user_id: UUID
     expires_at: datetime
 
 
@@ -56,12 +55,6 @@ def find(token: str, now: datetime) -> Session | None:
     return None if row is None else Session(**row._mapping)
 
 
-def open_anonymous(now: datetime) -> Opened:
-    """A session for a visitor who has none."""
-    with db.transaction() as connection:
-        return _open(connection, None, now, timedelta(hours=tools().settings.anonymous_session_hours))
-
-
 def log_in(
     email_address: str, password: str, now: datetime, replacing: UUID | None = None, client: str | None = None
 ) -> Opened:
@@ -79,7 +72,7 @@ def log_in(
     login_limits.succeeded(ACCOUNTS, email_address, client)
     # Both take their time, so that they are in no transaction.
     newer_hash = passwords.hash_password(password) if passwords.is_outdated(account.password_hash) else None
-    with db.transaction(isolation_level=ISOLATION) as connection:
+    with db.transaction() as connection:
         # A mark that comes after this waits, and then signs the new session out with the others.
         locked = users_dao.lock(connection, account.id)
         if locked is None or locked.password_hash != account.password_hash:
@@ -93,6 +86,7 @@ def log_in(
         record_visit(connection, account.id, now)
         if replacing is not None:
             user_sessions_dao.delete(connection, replacing)
+        user_sessions_dao.delete_oldest(connection, account.id, tools().settings.sessions_per_user - 1)
         return _open(connection, account.id, now, timedelta(days=tools().settings.session_days))
 
 
@@ -108,7 +102,7 @@ def record(user_id: UUID, now: datetime) -> None:
         record_visit(connection, user_id, now)
 
 
-def _open(connection: Connection, user_id: UUID | None, now: datetime, lasting: timedelta) -> Opened:
+def _open(connection: Connection, user_id: UUID, now: datetime, lasting: timedelta) -> Opened:
     opened = Opened(new_token(), user_id, now + lasting)
     user_sessions_dao.insert(connection, uuid4(), token_hash(opened.token), user_id, now, opened.expires_at)
     return opened

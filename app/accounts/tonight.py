@@ -6,9 +6,9 @@ from datetime import datetime
 from uuid import UUID
 
 from app import clock
+from app.accounts.conditions import look_for_other_managers
 from app.accounts.errors import OnlyManager
 from app.accounts.inactivity import ONLY_MANAGER
-from app.accounts.managers import require_other_managers
 from app.accounts.sweeps import SWEEPS, candidates
 from app.accounts.tools import tools
 from app.dao.inactive_users_dao import WARN
@@ -43,7 +43,7 @@ def plan(now: datetime | None = None) -> Iterator[Planned]:
 def _is_only_manager(user_id: UUID) -> bool:
     try:
         with db.transaction(read_only=True) as connection:
-            require_other_managers(connection, user_id)
+            look_for_other_managers(connection, user_id)
     except OnlyManager:
         return True
     return False

@@ -13,6 +13,7 @@ from flask import Response, current_app, request
 from app import clock
 from app.accounts import sessions
 from app.accounts.sessions import Opened
+from app.api import visitors
 from app.api.errors import ApiError
 from app.config import Settings
 
@@ -58,12 +59,16 @@ def is_browser() -> bool:
 
 
 def find_caller() -> Caller | None:
-    """The caller; None where the request has no token. Raises ApiError for a token that is unknown or dead."""
+    """The caller; None where the request has no token. Raises ApiError for a token that is unknown or dead, and for a
+    client that has asked too often without one that lives.
+    """
     token = _token()
     if token is None:
+        visitors.count()
         return None
     found = sessions.find(token, clock.now())
     if found is None:
+        visitors.count()
         raise ApiError(401, "invalid-session", "The session is unknown or over. Log in again.", _end_of_cookie())
     return Caller(found.user_id, found.is_administrator, found.id, found.is_inactive, found.is_in_deletion)
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from werkzeug.exceptions import HTTPException
 
 from app.accounts.errors import AccountError, UnknownUser
+from app.db import ClocksApart
 from app.observability.error_reports import report
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(AccountError, _account_refused)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(DBAPIError, _database)
+    app.register_error_handler(ClocksApart, _unavailable)
     app.register_error_handler(TimeoutError, _unavailable)  # no connection of the pool became free
     app.register_error_handler(Exception, _unexpected)
 

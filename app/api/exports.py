@@ -6,6 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from app import clock
 from app.accounts import export
+from app.api import visitors
 from app.api.arguments import checked_id
 from app.api.authentication import the_user
 from app.api.errors import ApiError
@@ -13,19 +14,26 @@ from app.dao import export_status_dao
 from app.dao.export_status_dao import Status
 from app.db import db
 
-blueprint = Blueprint("exports", __name__, url_prefix="/users/me")
+blueprint = Blueprint("exports", __name__)
 
 
-@blueprint.post("/export")
-def ask() -> Response:
-    """Ask for an export (202). While one is under way there is no other (409)."""
-    export_id = export.request(the_user().user_id, clock.now())
-    response = jsonify(id=str(export_id), state="requested")
-    response.status_code = 202
+@blueprint.after_request
+def _keep_nowhere(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 
-@blueprint.get("/exports")
+@blueprint.post("/users/me/export")
+def ask() -> Response:
+    """Ask for an export (202). While one is under way it is that one, and one that was just made is as good (200)."""
+    asked = export.request(the_user().user_id, clock.now())
+    response = jsonify(id=str(asked.id), state=asked.state)
+    response.status_code = 200 if asked.state == "ready" else 202
+    return response
+
+
+@blueprint.get("/users/me/exports")
 def exports() -> Response:
     """The caller's exports, the newest first."""
     user = the_user()
@@ -34,7 +42,21 @@ def exports() -> Response:
     return jsonify(exports=[_shown(status) for status in found])
 
 
-@blueprint.get("/exports/<export_id>")
+@blueprint.get("/users/me/exports/<export_id>/file")
+def file(export_id: str) -> Response:
+    """One of the caller's exports: a redirect to object storage, good for a minute."""
+    user = the_user()
+    return _to(export.link_for_owner(checked_id(export_id), user.user_id, clock.now()))
+
+
+@blueprint.get("/exports/<token>")
+def file_of_link(token: str) -> Response:
+    """The same by the link in the email. It needs no log-in: the account may be gone."""
+    visitors.count()
+    return _to(export.link_for_token(token, clock.now()))
+
+
+@blueprint.get("/users/me/exports/<export_id>")
 def status(export_id: str) -> Response:
     """How far one of the caller's exports is."""
     user = the_user()
@@ -46,6 +68,20 @@ def status(export_id: str) -> Response:
     return jsonify(_shown(found))
 
 
+def _to(link: str | None) -> Response:
+    if link is None:
+        raise ApiError(404, "unknown-export", "There is no such export, or it can't be fetched now.")
+    return Response(status=302, headers={"Location": link})
+
+
 def _shown(status: Status) -> dict[str, Any]:
+    """`file` is where it can be fetched, as long as it can be."""
     times = {"requested_at": status.requested_at, "ready_at": status.ready_at, "expires_at": status.expires_at}
-    return {"id": str(status.id), "state": status.state, **{name: at and at.isoformat() for name, at in times.items()}}
+    return {
+        "id": str(status.id),
+        "state": status.state,
+        **{name: at and at.isoformat() for name, at in times.items()},
+        "files": status.files,
+        "files_left_out": status.files_left_out,
+        "file": f"/users/me/exports/{status.id}/file" if status.is_ready(clock.now()) else None,
+    }

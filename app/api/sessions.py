@@ -35,17 +35,16 @@ def _keep_nowhere(response: Response) -> Response:
 
 @blueprint.get("/boot")
 def boot() -> Response:
-    """Who is here. A visitor without a token is given an anonymous session; a user's visit is recorded."""
-    now = clock.now()
+    """Who is here. A user's visit is recorded. Of a visitor there is nothing to keep: no token, and no row."""
     caller = find_caller()
     if caller is None:
-        return _with_token(sessions.open_anonymous(now))
+        return jsonify(user=None)
     if caller.is_in_deletion:
         raise in_deletion()
     if caller.is_inactive:
         raise not_active()
     if caller.user_id is not None:
-        sessions.record(caller.user_id, now)
+        sessions.record(caller.user_id, clock.now())
     return jsonify(user=_user(caller))
 
 
@@ -94,8 +93,7 @@ def _whoever() -> Caller | None:
 
 def _with_token(opened: Opened) -> Response:
     """A browser gets the token as a cookie alone, which no script can read; any other program in the body alone."""
-    caller: dict[str, Any] | None = None if opened.user_id is None else {"id": str(opened.user_id)}
-    body = {"user": caller, "expires_at": opened.expires_at.isoformat()}
+    body = {"user": {"id": str(opened.user_id)}, "expires_at": opened.expires_at.isoformat()}
     if not is_browser():
         return jsonify(**body, token=opened.token)
     response = jsonify(**body)

@@ -5,8 +5,10 @@ so is each column that is known to hold a user's id without one; each has an ind
 fails that test.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+
+from app.dao.user_children_dao import Owned
 
 
 class Action(Enum):
@@ -21,28 +23,19 @@ class Action(Enum):
 
 
 @dataclass(frozen=True)
-class Child:
-    """A column that holds a user's id.
+class Child(Owned):
+    """What becomes of a column by which rows are a user's.
 
-    `key` tells the table's rows apart; where there is no foreign key it must be a column that never changes, since
-    a row that another transaction updates meanwhile moves to another ctid, and nothing would hold the user's row
-    back. `unique_with` are the columns that are unique together with this one, so that a reassigned row can meet
-    one that the ghost user already has. `json_key` is where the id is in the objects of a JSON array. What is
-    `at_end` goes in the transaction that deletes the user's row, since it is read there before.
+    Where there is no foreign key, `key` must be a column that never changes, since a row that another transaction
+    updates meanwhile moves to another ctid, and nothing would hold the user's row back. `unique_with` are the columns
+    that are unique together with this one, so that a reassigned row can meet one that the ghost user already has. What
+    is `at_end` goes in the transaction that deletes the user's row, since it is read there before.
     """
 
-    table: str
-    column: str
     action: Action
     why: str
-    key: str = "ctid"
-    unique_with: tuple[str, ...] = ()
-    json_key: str | None = None
-    at_end: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.table}.{self.column}"
+    unique_with: tuple[str, ...] = field(default=(), kw_only=True)
+    at_end: bool = field(default=False, kw_only=True)
 
 
 DELETE, REASSIGN, SET_NULL = Action.DELETE, Action.REASSIGN, Action.SET_NULL
@@ -52,9 +45,11 @@ PLAN: tuple[Child, ...] = (
     Child("verify_codes", "user_id", DELETE, "a code without an account opens nothing"),
     Child("webauthn_credential", "user_id", DELETE, "nor does a security key"),
     Child("login_events", "user_id", DELETE, "where somebody signed in from is personal"),
-    Child("malformed_flags", "user_id", DELETE, "there are no flags left to mend", key="user_id"),
+    Child("malformed_flags", "user_id", DELETE, "there are no flags left to fix", key="user_id"),
     Child("invited_users", "user_id", DELETE, "an invitation ends with the account of whoever sent it"),
     Child("invited_organisation_users", "invited_by_id", DELETE, "as an invitation to a service does"),
+    Child("invited_users", "email_address", DELETE, "nobody has that address here any more", holds_address=True),
+    Child("invited_organisation_users", "email_address", DELETE, "as in invited_users", holds_address=True),
     Child("users", "invited_by_id", SET_NULL, "who was invited stays, and needs no inviter"),
     Child("support_tickets", "user_id", DELETE, "the message is personal"),
     Child("support_tickets", "assigned_to_id", SET_NULL, "somebody else must see that nobody has it"),
