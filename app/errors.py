@@ -4,7 +4,7 @@ SHOWN_CHARACTERS = 60
 
 
 class BadArgument(ValueError):
-    """An argument is refused, with one sentence that says how to mend it.
+    """An argument is refused, with one sentence that says how to fix it.
 
     `BadArgument("{} is not a night; it must be a date", value)`: whoever gave the value reads it in the sentence,
     on one line and cut short. A log must not repeat what came in, so that `for_log` leaves it out.

@@ -6,10 +6,10 @@ The audit is a row. A message that is lost costs at most a day; one that comes t
 from typing import Any
 
 import structlog
-from kombu.exceptions import OperationalError
 
 from app import clock
 from app.celery import celery
+from app.celery.sending import send
 from app.errors import BadArgument
 from app.retention import audit
 from app.retention.arguments import checked_number
@@ -49,7 +49,4 @@ def _send_next(turn: audit.Turn) -> None:
     message: dict[str, Any] = {"kwargs": {"audit_id": turn.audit.id, "step": turn.audit.step}}
     if turn.stopped:
         message["countdown"] = SECONDS_BEFORE_S3_IS_ASKED_AGAIN
-    try:
-        audit_letter_files.apply_async(**message)
-    except OperationalError as error:
-        log.error("message-not-sent", task=audit_letter_files.name, error=type(error).__name__, mend="tomorrow's look")
+    send(audit_letter_files, "tomorrow's look", **message)

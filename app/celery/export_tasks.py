@@ -3,17 +3,14 @@
 What is to be done is in `user_exports`: a message that is lost, late or delivered twice does no harm.
 """
 
-from typing import Any
 from uuid import UUID
-
-import structlog
-from kombu.exceptions import OperationalError
 
 from app.accounts import export
 from app.celery import celery
+from app.celery.sending import send
 from app.errors import BadArgument
 
-log = structlog.get_logger(__name__)
+THE_NEXT = "beat's next message finds it"
 
 
 @celery.task(name="export-user-data")
@@ -26,22 +23,15 @@ def export_user_data(export_id: UUID | str) -> None:
 def relay_user_exports() -> None:
     """Send a message for each export that was asked for, is due again, or has lost its message or its worker."""
     for export_id in export.take_due():
-        _send(export_user_data, args=[str(export_id)])
+        if not send(export_user_data, THE_NEXT, args=[str(export_id)]):
+            return  # each refusal may take seconds
 
 
 @celery.task(name="remove-expired-exports")
 def remove_expired_exports() -> None:
     """Remove exports whose time is up, a bounded number; send the next message while there are more."""
     if export.remove_expired():
-        _send(remove_expired_exports)
-
-
-def _send(task: Any, **message: Any) -> None:
-    """Should the broker be away, the rows say what is due, and beat's next message finds it."""
-    try:
-        task.apply_async(**message)
-    except OperationalError as error:
-        log.error("message-not-sent", task=task.name, error=type(error).__name__, mend="beat's next message finds it")
+        send(remove_expired_exports, THE_NEXT)
 
 
 def _checked_id(export_id: UUID | str) -> UUID:

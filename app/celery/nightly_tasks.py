@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from kombu.exceptions import OperationalError
 
-from app import broker
+from app import broker, clock
 from app.celery import celery
+from app.celery.sending import send
 from app.dao.chains_dao import TEST, Wake
 from app.dao.heartbeats_dao import CHAINS
 from app.models.types import EMAIL, LETTER, SMS
@@ -33,6 +33,8 @@ from app.retention.arguments import (
     checked_type,
 )
 from app.retention.tools import tools
+from app.state import asked
+from app.state.findings import OF_NOTIFICATIONS
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +124,12 @@ def delete_test_notifications_for_service_and_type(
     return None
 
 
+@celery.task(name="sweep-notifications", bind=True)
+def sweep_notifications(self: Any, chain: int, step: int) -> None:
+    """One step of a chain that is for many services, and send what comes next."""
+    send_wakes(chains.run_step(checked_number("chain", chain), checked_number("step", step), self.request.id))
+
+
 @celery.task(name="dispatch-retention")
 def dispatch_retention() -> None:
     """Wake chains that are due or have lost their worker or their message."""
@@ -131,6 +139,7 @@ def dispatch_retention() -> None:
     send_wakes(wakes)
     heartbeat.relay_ran(CHAINS)
     heartbeat.fold()
+    asked.note(OF_NOTIFICATIONS, clock.now())
 
 
 def _messages_wait() -> bool:
@@ -150,15 +159,24 @@ def catch_up_missed_night() -> None:
         delete_notifications_older_than_retention(night, once=True)
 
 
-def send_wakes(wakes: Iterable[Wake]) -> None:
-    """Send a message for each wake-up."""
-    for wake in wakes:
-        is_test = wake.stage == TEST
-        _send(
-            delete_test_notifications_for_service_and_type if is_test else delete_notifications_for_service_and_type,
-            args=[str(wake.service_id), wake.notification_type, wake.cutoff.isoformat()],
-            kwargs={"chain": wake.chain, "step": wake.step},
-        )
+def send_wakes(wakes: Iterable[Wake]) -> bool:
+    """Send a message for each wake-up until the broker does not take one: each refusal may take seconds.
+
+    Returns whether it took all of them.
+    """
+    return all(_send_wake(wake) for wake in wakes)
+
+
+def _send_wake(wake: Wake) -> bool:
+    which = {"chain": wake.chain, "step": wake.step}
+    if wake.service_id is None:
+        return _send(sweep_notifications, kwargs=which)
+    is_test = wake.stage == TEST
+    return _send(
+        delete_test_notifications_for_service_and_type if is_test else delete_notifications_for_service_and_type,
+        args=[str(wake.service_id), wake.notification_type, wake.cutoff.isoformat()],
+        kwargs=which,
+    )
 
 
 def _step(
@@ -179,14 +197,5 @@ def _step(
     )
 
 
-def _send(task: Any, **message: Any) -> None:
-    """Send a message. Should the broker be away, the rows say what is due, and the dispatcher sends it later."""
-    try:
-        task.apply_async(**message)
-    except OperationalError as error:
-        log.error(
-            "message-not-sent",
-            task=task.name,
-            error=type(error).__name__,
-            mend="the dispatcher sends it again",
-        )
+def _send(task: Any, **message: Any) -> bool:
+    return send(task, "the dispatcher sends it again", **message)

@@ -5,6 +5,7 @@ from typing import Any
 
 from celery.schedules import crontab
 
+from app.celery.messages import INTERVAL
 from app.config import Settings
 
 TASK_MODULES = [
@@ -14,6 +15,7 @@ TASK_MODULES = [
     "app.celery.export_tasks",
     "app.celery.session_tasks",
     "app.celery.audit_tasks",
+    "app.celery.archive_tasks",
 ]
 PERIODIC = ("catch-up-missed-night", "dispatch-retention")
 DELETIONS = ("delete-user-account", "relay-user-deletions", "purge-account-records")
@@ -22,8 +24,6 @@ EXPORTS = ("export-user-data", "relay-user-exports", "remove-expired-exports")
 CATCH_UP_EVERY_SECONDS = 300
 SECONDS_AN_HOUR = 3600
 SECONDS_A_DAY = 24 * SECONDS_AN_HOUR
-EXPIRES_AFTER_INTERVALS = 0.9
-"""A periodic message that has not begun after this share of its interval is dropped: the next one does its work."""
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 """As the last time of what a beat that keeps no state must send as soon as it starts."""
@@ -31,6 +31,9 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 HOUR_OF_AUDITS, MINUTE_OF_AUDITS = 10, 17
 """Local time, when the night is over. Whether an audit is due, or stands still, is looked at every day. Not on the
 dispatcher's queue: a stretch of an audit takes as long as a step."""
+ARCHIVES = ("archive-history", "verify-archives")
+MINUTE_OF_ARCHIVES = 43
+DAY_AND_HOUR_OF_VERIFIED_ARCHIVES = {"day_of_week": "sunday", "hour": 12, "minute": 7}
 MINUTE_OF_SESSIONS, MINUTE_OF_EXPIRED_EXPORTS, MINUTE_OF_ACCOUNT_RECORDS = 13, 33, 53
 """Of every hour, by the clock: an interval would begin anew whenever beat is started again."""
 
@@ -54,7 +57,14 @@ def beat(settings: Settings) -> dict[str, Any]:
         schedule["audit"] = {
             "task": "audit-letter-files",
             "schedule": crontab(hour=HOUR_OF_AUDITS, minute=MINUTE_OF_AUDITS),
-            "options": {"queue": settings.queue_accounts, "expires": SECONDS_A_DAY * EXPIRES_AFTER_INTERVALS},
+            "options": _options(settings.queue_accounts, SECONDS_A_DAY),
+        }
+    if settings.archives_history:
+        schedule["archive"] = _hourly(settings, "archive-history", MINUTE_OF_ARCHIVES)
+        schedule["verified-archives"] = {
+            "task": "verify-archives",
+            "schedule": crontab(**DAY_AND_HOUR_OF_VERIFIED_ARCHIVES),
+            "options": _options(settings.queue_accounts, SECONDS_A_DAY),
         }
     if settings.accounts_enabled:
         schedule["deletions"] = _every(settings.dispatch_every_seconds, "relay-user-deletions", settings.queue_accounts)
@@ -71,7 +81,7 @@ def beat(settings: Settings) -> dict[str, Any]:
 
 def routes(settings: Settings) -> dict[str, dict[str, str]]:
     """The queue of each task that is not on the nightly one."""
-    of_accounts = (*DELETIONS, *SWEEPS, *EXPORTS, "cleanup-user-sessions", "audit-letter-files")
+    of_accounts = (*DELETIONS, *SWEEPS, *EXPORTS, *ARCHIVES, "cleanup-user-sessions", "audit-letter-files")
     by_queue = {settings.queue_periodic: PERIODIC, settings.queue_accounts: of_accounts}
     return {task: {"queue": queue} for queue, tasks in by_queue.items() for task in tasks}
 
@@ -82,26 +92,20 @@ def _nightly(settings: Settings) -> crontab:
 
 def _daily(settings: Settings, task: str) -> dict[str, Any]:
     """With the night, among the work on accounts."""
-    expires = SECONDS_A_DAY * EXPIRES_AFTER_INTERVALS
-    return {
-        "task": task,
-        "schedule": _nightly(settings),
-        "options": {"queue": settings.queue_accounts, "expires": expires},
-    }
+    options = _options(settings.queue_accounts, SECONDS_A_DAY)
+    return {"task": task, "schedule": _nightly(settings), "options": options}
 
 
 def _hourly(settings: Settings, task: str, minute: int) -> dict[str, Any]:
     """In this minute of every hour, among the work on accounts."""
-    return {
-        "task": task,
-        "schedule": crontab(minute=minute),
-        "options": {"queue": settings.queue_accounts, "expires": SECONDS_AN_HOUR * EXPIRES_AFTER_INTERVALS},
-    }
+    options = _options(settings.queue_accounts, SECONDS_AN_HOUR)
+    return {"task": task, "schedule": crontab(minute=minute), "options": options}
 
 
 def _every(seconds: float, task: str, queue: str) -> dict[str, Any]:
-    return {
-        "task": task,
-        "schedule": seconds,
-        "options": {"queue": queue, "expires": seconds * EXPIRES_AFTER_INTERVALS},
-    }
+    return {"task": task, "schedule": seconds, "options": _options(queue, seconds)}
+
+
+def _options(queue: str, interval_seconds: float) -> dict[str, Any]:
+    """Of a message that says when the next comes, so that one that piled up behind another ends at once."""
+    return {"queue": queue, "headers": {INTERVAL: interval_seconds}}

@@ -5,13 +5,16 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from kombu.exceptions import OperationalError
 
 from app import clock
 from app.accounts import session_cleanup
 from app.accounts.session_cleanup import Progress
 from app.accounts.tools import tools
 from app.celery import celery
+from app.celery.sending import send
+from app.state import asked
+from app.state.asked import PolicyBlocked
+from app.state.findings import SESSIONS
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +35,15 @@ def cleanup_user_sessions(
         log.info("sessions-clean-up-is-off")
         return None
     bounds = [None if bound is None else clock.as_utc(bound) for bound in (expired_from, anonymous_from)]
-    progress = session_cleanup.step(clock.now(), settings.sessions_per_step, bounds[0], bounds[1], self.request.id)
+    if bounds == [None, None]:
+        asked.note([SESSIONS], clock.now())
+    try:
+        progress = session_cleanup.step(clock.now(), settings.sessions_per_step, bounds[0], bounds[1], self.request.id)
+    except PolicyBlocked as blocked:
+        if self.request.called_directly:
+            raise
+        log.error("precondition-failed", why=str(blocked), blocks=[SESSIONS])
+        return None
     if self.request.called_directly:
         return progress.rows
     if progress.is_more:
@@ -41,12 +52,10 @@ def cleanup_user_sessions(
 
 
 def _send_next(progress: Progress) -> None:
-    """Should the broker be away, the next hour begins anew."""
     bounds = {"expired_from": progress.expired_from, "anonymous_from": progress.anonymous_from}
-    try:
-        cleanup_user_sessions.apply_async(
-            kwargs={name: None if bound is None else bound.isoformat() for name, bound in bounds.items()},
-            countdown=random.uniform(0, LONGEST_PAUSE_SECONDS),  # noqa: S311 - jitter
-        )
-    except OperationalError as error:
-        log.error("message-not-sent", task=cleanup_user_sessions.name, error=type(error).__name__, mend="the next hour")
+    send(
+        cleanup_user_sessions,
+        "the next hour",
+        kwargs={name: None if bound is None else bound.isoformat() for name, bound in bounds.items()},
+        countdown=random.uniform(0, LONGEST_PAUSE_SECONDS),  # noqa: S311 - jitter
+    )
