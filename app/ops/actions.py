@@ -5,14 +5,16 @@ The work itself is that of `flask retention …`. Runs are started by the dispat
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
-from app.dao.holds_dao import PIPELINE
+from app.accounts import brake
+from app.dao.holds_dao import PIPELINE, USER, of_service, of_user
 from app.errors import BadArgument
 from app.models.types import NOTIFICATION_TYPES
 from app.retention import operations
 from app.retention.arguments import checked_id, checked_type
+from app.state import user_sweeps
 
-MOST_CHARACTERS = 200
 SECONDS_TO_WAIT_FOR_A_STEP = 15
 
 Given = Mapping[str, str]
@@ -62,6 +64,14 @@ def _accept_missing(_given: Given, by: str) -> str:
     return f"Accepted. {woken:,} chains go on."
 
 
+def _accept_share(given: Given, by: str) -> str:
+    number = given["number"]
+    if not number.isdecimal():
+        raise BadArgument("{} is not a number of users", number)
+    brake.accept(given["sweep"], int(number), by)
+    return f"Accepted, for {int(number):,} users. The workers begin within a minute or two."
+
+
 def _run(given: Given, by: str) -> str:
     types = None if given["type"] == ALL_TYPES else (checked_type(given["type"]),)
     service = checked_id(given["service"]) if given["service"] else None
@@ -72,9 +82,10 @@ def _run(given: Given, by: str) -> str:
 
 
 def _pause(given: Given, by: str) -> str:
-    if not operations.pause(_words(given["reason"]), by):
+    placed = operations.pause(given["reason"], by, wait_seconds=SECONDS_TO_WAIT_FOR_A_STEP)
+    if not placed.is_new and placed.is_confirmed:
         raise NothingToDo("The pipeline was paused already. Nothing was changed.")
-    return "The pipeline is paused. Steps that are running end; nothing else begins."
+    return f"The pipeline is paused: nothing begins that deletes or rewrites{placed.says()}."
 
 
 def _resume(_given: Given, by: str) -> str:
@@ -85,28 +96,34 @@ def _resume(_given: Given, by: str) -> str:
 
 
 def _hold(given: Given, by: str) -> str:
-    service = checked_id(given["service"])
-    if not operations.hold(service, _words(given["reason"]), by, wait_seconds=SECONDS_TO_WAIT_FOR_A_STEP):
-        raise NothingToDo("The service was on hold already. Nothing was changed.")
-    return f"Service {service} is on hold. Nothing of it is deleted until the hold is lifted."
+    id_, is_user = _whom(given)
+    place = operations.hold_user if is_user else operations.hold
+    placed = place(id_, given["reason"], by, wait_seconds=SECONDS_TO_WAIT_FOR_A_STEP)
+    named = "user" if is_user else "service"
+    if not placed.is_new and placed.is_confirmed:
+        raise NothingToDo(f"The {named} was on hold already. Nothing was changed.")
+    return f"{named.capitalize()} {id_} is on hold: nothing begins that deletes of it{placed.says()}."
 
 
 def _lift(given: Given, by: str) -> str:
-    service = checked_id(given["service"])
-    lifted, woken = operations.lift(str(service), by)
+    id_, is_user = _whom(given)
+    named = "user" if is_user else "service"
+    lifted, woken = operations.lift(of_user(id_) if is_user else of_service(id_), by)
     if not lifted:
-        raise NothingToDo("The service is not on hold. Nothing was changed.")
-    return f"The hold on service {service} is lifted; {woken:,} chains go on."
+        raise NothingToDo(f"The {named} is not on hold. Nothing was changed.")
+    return f"The hold on {named} {id_} is lifted; {woken:,} chains go on."
 
 
-def _words(reason: str) -> str:
-    if not reason.isprintable() or not 0 < len(reason) <= MOST_CHARACTERS:
-        raise BadArgument(f"The reason must be one line of 1 to {MOST_CHARACTERS} characters.")
-    return reason
+def _whom(given: Given) -> tuple[UUID, bool]:
+    """The id of whom a hold is about, and whether that is a user."""
+    written = given["service"]
+    return checked_id(written.removeprefix(USER)), written.startswith(USER)
 
 
 ALL_TYPES = "all"
-SERVICE = Field("service", "Service", "Its id.", is_required=True)
+SERVICE_OR_USER = Field(
+    "service", "Service or user", f"A service's id; of a user, {USER} and the id.", is_required=True
+)
 ANY_SERVICE = Field("service", "Service", "Its id. Empty: all of them.")
 REASON = Field("reason", "Why", "For the record. No personal data.", is_required=True)
 
@@ -141,13 +158,28 @@ ACTIONS = {
             is_grave=True,
         ),
         Action(
+            "accept-share",
+            "Accept that many users are warned or marked",
+            "The blocked sweep acts on so many users, this night only: it warns them, or marks their accounts for "
+            "deletion. If visits are no longer written, or a subscription's status changed its name, people who are "
+            "there lose their accounts.",
+            "Accept",
+            _accept_share,
+            (
+                Field("sweep", "Sweep", choices=tuple(user_sweeps.TITLES), is_required=True),
+                Field("number", "Users", "As many as the page says.", is_required=True),
+                Field("sure", "I have checked that these users are really away", is_required=True, is_box=True),
+            ),
+            is_grave=True,
+        ),
+        Action(
             "hold",
-            "Put a service on hold",
-            "Once this is confirmed, nothing of the service is deleted until the hold is lifted. It may take some "
-            "seconds: a step that is running ends first.",
+            "Put a service or a user on hold",
+            "Once this is confirmed, nothing of the service, or of the user, is deleted or rewritten until the hold is "
+            "lifted. It may take some seconds: what is running ends first.",
             "Put on hold",
             _hold,
-            (SERVICE, REASON),
+            (SERVICE_OR_USER, REASON),
         ),
         Action(
             "lift",
@@ -156,14 +188,14 @@ ACTIONS = {
             "deleted does not come back.",
             "Lift the hold",
             _lift,
-            (SERVICE,),
+            (SERVICE_OR_USER,),
             is_grave=True,
         ),
         Action(
             "pause",
             "Pause the pipeline",
-            "Each chain ends the step that it is in, and rests until the pipeline is resumed. Nothing is lost, and "
-            "what is past its retention waits.",
+            "What is running ends; then nothing is deleted or rewritten, accounts and sessions included, until the "
+            "pipeline is resumed. Nothing is lost, and what is past its retention waits.",
             "Pause",
             _pause,
             (REASON,),

@@ -126,7 +126,7 @@ def is_refresh() -> bool:
 def _operator(now: datetime) -> Operator | None:
     name = _named_by_proxy()
     if name is not None:
-        return Operator(name, name not in settings().ops_viewers, by_proxy=True)
+        return Operator(name, settings().may_act(name, by_proxy=True), by_proxy=True)
     token = session.get(TOKEN)
     if not isinstance(token, str):
         return None
@@ -136,7 +136,7 @@ def _operator(now: datetime) -> Operator | None:
             ops_dao.see_session(connection, _hash(token), now)
     if name not in settings().ops_users:  # taken from the settings since
         return None
-    return Operator(name, name not in settings().ops_viewers)
+    return Operator(name, settings().may_act(name, by_proxy=False))
 
 
 def _named_by_proxy() -> str | None:

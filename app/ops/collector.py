@@ -5,7 +5,7 @@ so in `retention_scrape_errors`, and the others are told all the same.
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,16 +20,19 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import broker, clock
+from app.accounts import brake
 from app.accounts.session_cleanup import anonymous_before
 from app.broker import BrokerAway
 from app.config import Settings
-from app.dao import heartbeats_dao, holds_dao, metrics_dao, totals_dao, user_sessions_dao
-from app.dao.holds_dao import PIPELINE
+from app.dao import blocked_dao, heartbeats_dao, holds_dao, metrics_dao, totals_dao, user_sessions_dao
+from app.dao.holds_dao import PIPELINE, USER
 from app.dao.totals_dao import Total
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
 from app.ops import metric_names as metric
-from app.retention import overdue
+from app.retention import facts, overdue
+from app.state import user_sweeps
+from app.state.findings import ACCOUNTS, DELETIONS, OF_NOTIFICATIONS, SESSIONS
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,7 @@ DEAD_SESSIONS_NO_FURTHER = 100_000
 NIGHTS_LOOKED_BACK = timedelta(days=14)
 REASONS = {
     overdue.NOT_FINAL: "not_final",
+    overdue.UNKNOWN_STATUS: "unknown_status",
     overdue.ON_HOLD: "on_hold",
     overdue.NO_SERVICE: "no_service",
     overdue.MISSING_FILES: "missing_files",
@@ -91,6 +95,7 @@ def parts(settings: Settings) -> dict[str, Part]:
         "held_back": _held_back,
         "totals": _totals,
         "chains": _chains,
+        "blocked": _blocked,
         "heartbeats": _heartbeats,
         "queues": _queues,
         "audit": _audit,
@@ -133,9 +138,18 @@ def _overdue(_scrape: Scrape) -> Iterator[Metric]:
             ages[of_type] = max(ages[of_type], (one.past or timedelta()).total_seconds())
         elif one.kind in REASONS:
             waiting[(one.notification_type, REASONS[one.kind])] += one.rows
+    yield from _judgement(state)
     yield metric.OVERDUE.family(rows)
     yield metric.OVERDUE_AGE.family(ages)
     yield metric.WAITING.family(waiting)
+
+
+def _judgement(state: overdue.State) -> Iterator[Metric]:
+    """What the ops page and `flask retention overdue` say, too."""
+    found = facts.judgement_now(state)
+    verdicts = Counter((one.state, one.severity.word) for one in found.verdicts)
+    yield metric.SEVERITY.family({(): found.severity})
+    yield metric.VERDICTS.family({of: float(count) for of, count in verdicts.items()})
 
 
 def _held_back(scrape: Scrape) -> Iterator[Metric]:
@@ -174,6 +188,8 @@ def _totals(scrape: Scrape) -> Iterator[Metric]:
         succeeded[of_type] = max(succeeded.get(of_type, 0.0), at.timestamp())
     yield metric.LAST_SUCCESS.family({(label,): at for label, at in succeeded.items()})
     yield metric.LAST_RUN.family({(): last_run.timestamp() if last_run else 0.0})
+    refused = {(total.label,): total.amount for total in of_counter[totals_dao.MESSAGES_REFUSED]}
+    yield metric.REFUSED.family({(why,): 0.0 for why in totals_dao.WHY_REFUSED} | refused)
     if scrape.settings.sessions_enabled:
         yield metric.SESSIONS.family({(): sum(total.amount for total in of_counter[totals_dao.SESSIONS_DELETED])})
 
@@ -199,7 +215,17 @@ def _chains(scrape: Scrape) -> Iterator[Metric]:
         scopes = {scope for scope, *_ in holds_dao.all_holds(connection)}
     yield metric.CHAINS.family({(state,): found.get(state, 0) for state in CHAIN_STATES})
     yield metric.PAUSED.family({(): float(PIPELINE in scopes)})
-    yield metric.ON_HOLD.family({(): len(scopes - {PIPELINE})})
+    yield metric.ON_HOLD.family({(): sum(not scope.startswith((PIPELINE, USER)) for scope in scopes)})
+    yield metric.USERS_ON_HOLD.family({(): sum(scope.startswith(USER) for scope in scopes)})
+
+
+def _blocked(scrape: Scrape) -> Iterator[Metric]:
+    policies = set(OF_NOTIFICATIONS)
+    policies |= {ACCOUNTS, DELETIONS} if scrape.settings.accounts_enabled else set()
+    policies |= {SESSIONS} if scrape.settings.sessions_enabled else set()
+    with _reading() as connection:
+        blocked = {one.policy for one in blocked_dao.blocked(connection)}
+    yield metric.BLOCKED.family({(policy,): float(policy in blocked) for policy in sorted(policies)})
 
 
 def _heartbeats(scrape: Scrape) -> Iterator[Metric]:
@@ -223,6 +249,8 @@ def _accounts(scrape: Scrape) -> Iterator[Metric]:
     oldest = min((row.oldest for row in found if row.state in UNDER_WAY), default=None)
     yield metric.DELETIONS.family({(state,): counts.get(state, 0) for state in DELETION_STATES})
     yield metric.DELETION_AGE.family({(): scrape.age(oldest)})
+    stopped = {(of.sweep, reason): 1.0 for of in brake.latest() if (reason := user_sweeps.reason(of)) is not None}
+    yield metric.USER_SWEEPS_STOPPED.family(stopped)
 
 
 def _sessions(scrape: Scrape) -> Iterator[Metric]:

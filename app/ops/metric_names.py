@@ -32,7 +32,7 @@ CODES = frozenset(
         "Unreachable",
     }
 )
-"""The only values of the labels `code` and of held-back letters' `reason`, beside `other`: S3 may say anything."""
+"""The only values of the labels `code` and of held-back rows' `reason`, beside `other`: S3 may say anything."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ OVERDUE = _gauge("overdue_notifications", "Notifications past their retention; c
 OVERDUE_AGE = _gauge("overdue_age_seconds", "How far past its retention the oldest overdue one is.", "type")
 WAITING = _gauge("waiting_notifications", "Past their retention, and kept for a reason.", "type", "reason")
 HELD_BACK = _gauge(
-    "held_back_letters",
-    "Letters whose files could not be deleted; a bucket that refuses counts once a service.",
+    "held_back_rows",
+    "Rows whose files could not be deleted, or that the database refuses; a bucket that refuses counts once a service.",
     "reason",
 )
 HELD_BACK_AGE = _gauge("held_back_oldest_age_seconds", "How long the first of them has been held back; 0: none is.")
 ROWS_MOVED = _counter("rows_moved", "Notifications moved to history.", "type")
 TEST_ROWS = _counter("test_rows_deleted", "Test notifications deleted.", "type")
 FILES_DELETED = _counter("files_deleted", "Letter files deleted.")
-FILES_FAILED = _counter("files_failed", "Attempts that left a letter, or a bucket, held back.", "code")
+FILES_FAILED = _counter("files_failed", "Attempts that left a row, or a bucket, held back.", "code")
 STEP_SECONDS = _histogram("step_duration_seconds", "How long steps took.", "type")
 STEP_ROWS = _histogram("step_rows", "Rows that steps chose.", "type")
 LAST_SUCCESS = _gauge(
@@ -100,14 +100,24 @@ DELETIONS = _gauge("account_deletions", "Deletions of accounts that are not over
 DELETION_AGE = _gauge(
     "account_deletion_oldest_age_seconds", "How long ago the oldest under way was asked for; 0: none."
 )
+USER_SWEEPS_STOPPED = _gauge(
+    "user_sweeps_stopped", "1 while a sweep over users waits for a person, or no email can be sent.", "sweep", "reason"
+)
 SESSIONS = _counter("sessions_deleted", "Dead sessions deleted, those of a rebuild not among them.")
+REFUSED = _counter("messages_refused", "Messages that are none of ours, or whose arguments make no sense.", "why")
 DEAD_SESSIONS = _gauge("dead_sessions", "Dead sessions still there; counted up to 100,001.")
+BLOCKED = _gauge(
+    "policies_blocked", "1 while something is not as the policy needs it, so that nothing of it is done.", "policy"
+)
 PAUSED = _gauge("paused", "1 while the pipeline is paused.")
 ON_HOLD = _gauge("services_on_hold", "Services on hold.")
+USERS_ON_HOLD = _gauge("users_on_hold", "Users on hold.")
 AUDIT_ORPHANED = _gauge("audit_orphaned_files", "Files without a row, at the last audit.")
 AUDIT_MISSING = _gauge("audit_missing_files", "Rows without their file, at the last audit.")
 AUDIT_UNRECOGNISED = _gauge("audit_unrecognised_files", "Files under names that fit no letter, at the last audit.")
 AUDIT_AT = _gauge("audit_last_timestamp_seconds", "When the last audit ended.")
+SEVERITY = _gauge("severity", "How bad it is: 0 healthy, 1 working, 2 attention, 3 act.")
+VERDICTS = _gauge("verdicts", "What is wrong now, by state; how many verdicts say it.", "state", "severity")
 SCRAPE_ERRORS = _gauge("scrape_errors", "1 for a part of this page that could not be told.", "part")
 
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Definition))

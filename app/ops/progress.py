@@ -80,7 +80,7 @@ class Run:
         return max((one.done.last_at for one in self.types if one.done.last_at), default=None)
 
 
-def look(state: State | None, held_back: int, seconds: float, now: datetime) -> Run | None:
+def look(state: State | None, held_back: Mapping[str, tuple[int, int]], seconds: float, now: datetime) -> Run | None:
     """The latest run, with what is overdue as it was measured; None where there never was one."""
     with db.transaction(statement_seconds=seconds, read_only=True) as connection:
         latest = ops_page_dao.latest_night(connection)
@@ -91,17 +91,15 @@ def look(state: State | None, held_back: int, seconds: float, now: datetime) -> 
     return Run(*latest, [_of_type(one, *left.get(one.notification_type, (0, False)), now) for one in done])
 
 
-def _left(state: State | None, held_back: int) -> Mapping[str, tuple[int, bool]]:
+def _left(state: State | None, held_back: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, bool]]:
     """By type, the rows that the run has still to take, and whether there are more."""
     left: dict[str, tuple[int, bool]] = {}
     for one in state.kept if state else ():
         if one.kind in TO_BE_TAKEN:
             rows, more = left.get(one.notification_type, (0, False))
             left[one.notification_type] = (rows + one.rows, more or one.more)
-    if "letter" in left:  # a run passes over what is held back
-        rows, more = left["letter"]
-        left["letter"] = (max(0, rows - held_back), more)
-    return left
+    # A run passes over what is held back.
+    return {of: (max(0, rows - held_back.get(of, (0, 0))[0]), more) for of, (rows, more) in left.items()}
 
 
 def _of_type(done: TypeProgress, left: int, more: bool, now: datetime) -> OfType:

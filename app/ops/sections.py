@@ -11,21 +11,34 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from app import broker, clock
+from app.accounts import brake
 from app.accounts.session_cleanup import anonymous_before
 from app.broker import BrokerAway
 from app.config import Settings
-from app.dao import audit_dao, deferred_dao, heartbeats_dao, holds_dao, ops_dao, ops_page_dao, user_sessions_dao
+from app.dao import (
+    audit_dao,
+    blocked_dao,
+    deferred_dao,
+    heartbeats_dao,
+    holds_dao,
+    ops_dao,
+    ops_page_dao,
+    user_sessions_dao,
+)
 from app.dao.audit_dao import Audit
-from app.dao.deferred_dao import DeferredBucketRow, DeferredLetterRow
+from app.dao.deferred_dao import DeferredBucketRow, DeferredRow
 from app.dao.holds_dao import PIPELINE
-from app.dao.ops_page_dao import Deletions, HeldBack, Resting
+from app.dao.ops_page_dao import Deletions, HeldBack, KeptDeletion, Resting
+from app.dao.user_sweeps_dao import UserSweep
 from app.db import db
 from app.ops import charts, progress, verdict
 from app.ops.kept import Kept
 from app.ops.progress import Run
 from app.ops.verdict import Verdict
-from app.retention import overdue
+from app.retention import facts, overdue
 from app.retention.overdue import State
+from app.state import user_sweeps
+from app.state.findings import Finding
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +47,10 @@ SECONDS_A_SECTION = 3.0
 SECONDS_FOR_THE_BROKER = 2.0
 SECONDS_KEPT = 1.5
 SECONDS_HISTORY_IS_KEPT = 20.0
-LETTERS_SHOWN = 20
+ROWS_SHOWN = 20
 SERVICES_SHOWN = 10
 ACTIONS_SHOWN = 15
+DELETIONS_SHOWN = 10
 COUNT_NO_FURTHER = 10_000
 
 
@@ -49,14 +63,25 @@ class Section:
 
 
 @dataclass(frozen=True)
-class HeldBackLetters:
-    """Letters that are held back: how many, by reason, the longest one by one, and buckets that refuse everything."""
+class HeldBackRows:
+    """Rows that are held back: how many (and how many need a person) by type and by reason, those held back longest one
+    by one, and buckets that refuse everything.
+    """
 
-    total: int
-    needing_person: int
+    of_type: dict[str, tuple[int, int]]
     by_reason: list[HeldBack]
-    letters: list[DeferredLetterRow]
+    rows: list[DeferredRow]
     buckets: list[DeferredBucketRow]
+
+    @property
+    def total(self) -> int:
+        """Rows held back, of all types."""
+        return sum(rows for rows, _ in self.of_type.values())
+
+    @property
+    def needing_person(self) -> int:
+        """Of these, the rows that have been tried too often."""
+        return sum(rows for _, rows in self.of_type.values())
 
 
 @dataclass(frozen=True)
@@ -68,12 +93,33 @@ class Workers:
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """What stops a sweep over users, and whether that is something to accept."""
+
+    of: UserSweep
+    finding: Finding
+
+    @property
+    def is_acceptable(self) -> bool:
+        return self.of.blocked_by in user_sweeps.ACCEPTABLE
+
+
+@dataclass(frozen=True)
 class Sessions:
     """Sessions, each count no further than one above COUNT_NO_FURTHER."""
 
     expired: int
     anonymous_too_old: int
     alive: int
+
+
+@dataclass(frozen=True)
+class AccountDeletions:
+    """Deletions of accounts that are under way, by state, and those that something keeps."""
+
+    by_state: list[Deletions]
+    kept: list[KeptDeletion]
+    attempts_before_person: int
 
 
 @dataclass(frozen=True)
@@ -103,6 +149,7 @@ class Page:
     """All sections, at one moment (aware)."""
 
     now: datetime
+    judgement: Section
     verdict: Section
     run: Section
     history: Section
@@ -113,8 +160,10 @@ class Page:
     backlog: Section
     waiting: Section
     deletions: Section
+    sweeps: Section
     sessions: Section
     stops: Section
+    blocked: Section
     actions: Section
 
     @property
@@ -137,11 +186,12 @@ def look(settings: Settings, kept: Kept, now: datetime) -> Page:
     measured = section("measured", lambda: overdue.measure(SECONDS_TO_MEASURE))
     state: State | None = measured.found
     held_back = section("held-back", _in_transaction(_held_back))
-    left_alone = held_back.found.total if held_back.found else 0
+    left_alone = held_back.found.of_type if held_back.found else {}
     run = section("run", lambda: progress.look(state, left_alone, SECONDS_A_SECTION, now))
     resting = section("resting", _in_transaction(ops_page_dao.resting))
     return Page(
         now=now,
+        judgement=section("judgement", lambda: facts.judgement_now(state, measured.failed)),
         verdict=_verdict(measured, run.found, resting.found or []),
         run=run,
         history=section("history", _in_transaction(lambda it: _history(it, settings, now)), SECONDS_HISTORY_IS_KEPT),
@@ -152,8 +202,10 @@ def look(settings: Settings, kept: Kept, now: datetime) -> Page:
         backlog=_of(measured, lambda: _backlog(measured.found)),
         waiting=_of(measured, lambda: measured.found.waiting),
         deletions=section("deletions", _in_transaction(lambda it: _deletions(it, settings))),
+        sweeps=section("sweeps", lambda: _sweeps(settings)),
         sessions=section("sessions", _in_transaction(lambda it: _sessions(it, settings, now))),
         stops=section("stops", _in_transaction(_stops)),
+        blocked=section("blocked", _in_transaction(blocked_dao.blocked)),
         actions=section("actions", _in_transaction(lambda it: ops_dao.latest_actions(it, ACTIONS_SHOWN))),
     )
 
@@ -206,13 +258,11 @@ def _history(connection: Connection, settings: Settings, now: datetime) -> chart
     return charts.history(ops_page_dao.nights(connection, last - timedelta(days=charts.NIGHTS - 1)), last)
 
 
-def _held_back(connection: Connection) -> HeldBackLetters:
-    total, needing_person = deferred_dao.count_letters(connection)
-    return HeldBackLetters(
-        total,
-        needing_person,
+def _held_back(connection: Connection) -> HeldBackRows:
+    return HeldBackRows(
+        deferred_dao.count_rows(connection),
         ops_page_dao.held_back_by_reason(connection),
-        deferred_dao.letters(connection, LETTERS_SHOWN),
+        deferred_dao.rows(connection, ROWS_SHOWN),
         deferred_dao.buckets(connection),
     )
 
@@ -221,8 +271,17 @@ def _backlog(state: State) -> list[overdue.Kept]:
     return sorted(state.overdue, key=lambda one: (one.more, one.rows), reverse=True)[:SERVICES_SHOWN]
 
 
-def _deletions(connection: Connection, settings: Settings) -> list[Deletions] | None:
-    return ops_page_dao.deletions_in_flight(connection) if settings.accounts_enabled else None
+def _deletions(connection: Connection, settings: Settings) -> AccountDeletions | None:
+    if not settings.accounts_enabled:
+        return None
+    kept = ops_page_dao.kept_deletions(connection, DELETIONS_SHOWN)
+    return AccountDeletions(ops_page_dao.deletions_in_flight(connection), kept, settings.deferral_attempts)
+
+
+def _sweeps(settings: Settings) -> list[Stopped]:
+    if not settings.accounts_enabled:
+        return []
+    return [Stopped(of, finding) for of in brake.latest() if (finding := user_sweeps.stopped(of)) is not None]
 
 
 def _sessions(connection: Connection, settings: Settings, now: datetime) -> Sessions | None:

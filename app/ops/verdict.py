@@ -7,9 +7,11 @@ from app.dao.ops_page_dao import Resting
 from app.ops.progress import Run
 from app.retention import overdue
 from app.retention.overdue import Kept, State
+from app.retention.report import DATABASE_REFUSES, PRECONDITION, ROWS_REFUSED
 
 MOST_REASONS = 5
-RESTING_WORDS = {"on-hold", "paused", "missing-files"}
+RESTING_WORDS = {"on-hold", "paused", "missing-files", PRECONDITION}
+BY_THE_DATABASE = ("refused by the database", DATABASE_REFUSES, ROWS_REFUSED)
 OF_REFERENCES = ("AmbiguousReference", "SharedReference")
 
 
@@ -43,6 +45,11 @@ def _advice(alarms: list[Kept], run: Run | None, resting: list[Resting]) -> Iter
     why = {word for one in alarms if one.kind == overdue.OVERDUE for word in one.why}
     if any(one.reason == "paused" for one in resting) and overdue.OVERDUE in kinds:
         yield Advice("The pipeline is paused. Resume it when the reason for the pause is gone.", "resume")
+    if any(one.reason == PRECONDITION for one in resting):
+        yield Advice(
+            "Something is not as it must be, so that nothing of some policies is done: see what is blocked, below. "
+            "They go on by themselves when it is fixed."
+        )
     references = {word for word in why if word.startswith(OF_REFERENCES)}
     if references:
         yield Advice(
@@ -50,9 +57,16 @@ def _advice(alarms: list[Kept], run: Run | None, resting: list[Resting]) -> Iter
             "hand, then try it again.",
             "retry",
         )
-    if why - references - RESTING_WORDS:
+    refused = {word for word in why if word.startswith(BY_THE_DATABASE)}
+    if refused:
         yield Advice(
-            "S3 refuses files, or can't be reached. Mend the bucket or its permissions, then try again what is "
+            "The database refuses to let rows go. Remove the constraint or trigger that is named, or correct the rows; "
+            "then try again what is held back.",
+            "retry",
+        )
+    if why - references - refused - RESTING_WORDS:
+        yield Advice(
+            "S3 refuses files, or can't be reached. Fix the bucket or its permissions, then try again what is "
             "held back.",
             "retry",
         )
@@ -71,5 +85,10 @@ def _advice(alarms: list[Kept], run: Run | None, resting: list[Resting]) -> Iter
         yield Advice("A retention of no days, or fewer, is refused. Set it to 1 day or more for the services below.")
     if overdue.NOT_FINAL in kinds:
         yield Advice("Letters have been on their way for weeks. Ask those who send them what became of them.")
+    if overdue.UNKNOWN_STATUS in kinds:
+        yield Advice(
+            "Letters are in a status that nobody has named, or in none. Name it in LETTER_STATUSES_FINAL if it is a "
+            "letter's last, else in LETTER_STATUSES_UNFINISHED."
+        )
     if overdue.ON_HOLD in kinds:
         yield Advice("A hold has stood for very long. Ask whether it is still needed.", "lift")

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from flask import Blueprint, current_app, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, current_app, flash, g, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from psycopg2 import errors
 from sqlalchemy.exc import DBAPIError, TimeoutError
@@ -18,6 +18,7 @@ from app.ops import auth, sections, words
 from app.ops.actions import ACTIONS, Action
 from app.ops.auth import WrongCredentials
 from app.ops.kept import Kept
+from app.retention.arguments import checked_words
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,8 @@ SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_LOOKS_AT_REST = 2, 10
 @blueprint.get("/", strict_slashes=False)
 def page() -> ResponseReturnValue:
     """Everything, the most important first."""
+    if "_flashes" in session:  # this browser has just changed something, perhaps through another process than this one
+        _kept().forget()
     return render_template("ops/page.html", **_seen())
 
 
@@ -87,7 +90,7 @@ def act(name: str) -> ResponseReturnValue:
     except DBAPIError as error:
         if not isinstance(error.orig, TOO_LONG):
             raise
-        wrong = "A step of it is still running, so that nothing was changed. Try again in a minute."
+        wrong = "The database took too long, so that nothing was changed. Try again in a minute."
         return render_template("ops/ask.html", action=action, given=given, wrong=wrong), 503
     _kept().forget()
     log.warning("ops-action", action=action.name, by=auth.operator().name)
@@ -149,7 +152,16 @@ def _complete(action: Action, given: dict[str, str]) -> dict[str, str]:
     for field in action.fields:
         if field.is_required and not given[field.name]:
             raise BadArgument(f"{field.label}: this is needed.")
+        if given[field.name]:
+            _check(field.label, given[field.name])
     return given
+
+
+def _check(label: str, given: str) -> None:
+    try:
+        checked_words(given)
+    except BadArgument as error:
+        raise BadArgument(f"{label}: {error}.") from None
 
 
 def _capital(sentence: str) -> str:

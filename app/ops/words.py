@@ -5,12 +5,16 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.retention.overdue import Kept, spoken
+from app.state.judgement import Severity
 
 TYPE_NAMES = {"email": "Emails", "sms": "Text messages", "letter": "Letters"}
 REASONS = {
     "on-hold": "on hold",
     "missing-files": "too many letters have no file",
+    "precondition": "something is not as it must be: see what is blocked",
     "paused": "the pipeline is paused",
+    "database-refuses": "the database refuses every row",
+    "rows-refused": "the database refuses too many rows",
 }
 
 
@@ -49,6 +53,13 @@ def plural(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
+BADGES = {
+    Severity.HEALTHY: "All is well",
+    Severity.WORKING: "Working",
+    Severity.ATTENTION: "Attention",
+    Severity.ACT: "Act",
+}
+
 IN_TEMPLATES: dict[str, Any] = {
     "type_name": lambda name: TYPE_NAMES.get(name, name),
     "reason_in_words": lambda reason: REASONS.get(reason, reason),
@@ -59,5 +70,6 @@ IN_TEMPLATES: dict[str, Any] = {
     "rows_of": rows,
     "why_of": why,
     "spoken": spoken,
+    "badge": BADGES.get,
     "plural": plural,
 }
