@@ -1,5 +1,5 @@
 """Statements for a person to run, printed by `flask retention adopt` and `flask doctor`, never run here: those that
-mend, and those that count what no catalogue tells.
+fix, and those that count what no catalogue tells.
 
 Identifiers are quoted. No connection is asked to quote them, so that they can be written from what was read before.
 """
@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 GRANT_ON_DATABASE = "GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role};"
 GRANT_ON_SCHEMA = "GRANT USAGE ON SCHEMA {schema} TO {role};"
 GRANT_ON_TABLE = "GRANT {privileges} ON {table} TO {role};"
+GRANT_ON_SEQUENCES = "GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role};"
 REVOKE_ON_DATABASE = "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM {role};"
 REVOKE_ON_SCHEMA = "REVOKE USAGE ON SCHEMA {schema} FROM {role};"
 REVOKE_ON_TABLE = "REVOKE ALL ON {table} FROM {role};"
@@ -20,10 +21,17 @@ DROP_SCHEMA = "DROP SCHEMA {schema};"
 GIVE_SCHEMA = "ALTER SCHEMA {schema} OWNER TO {role};"
 CREATE_INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} ({columns});"
 CREATE_INDEX_LIKE = "CREATE {unique}INDEX CONCURRENTLY ON {table} ({columns}){where};"
+BY_PARTITION = (
+    "made partition by partition, since PostgreSQL makes none CONCURRENTLY for all of them: one of the table alone, "
+    "then CREATE INDEX CONCURRENTLY on each partition and ALTER INDEX … ATTACH PARTITION with it. It begins with "
+)
 CREATE_INDEX_OF_PARENT = "CREATE INDEX {index} ON ONLY {table} ({columns});"
 DROP_INDEX = "DROP INDEX CONCURRENTLY {index};"
 SHOW_EVERY_ROW = "CREATE POLICY {role} ON {table} TO {role} USING (true);"
 EXEMPT = "ALTER ROLE {role} BYPASSRLS;"
+IDENTIFY = "ALTER TABLE {table} REPLICA IDENTITY FULL; -- or USING INDEX, with a unique one"
+SET_SEQUENCE = "SELECT setval({sequence}, (SELECT max({column}) FROM {table}));"
+VACUUM_SOONER = "ALTER TABLE {table} SET (autovacuum_enabled = on, autovacuum_vacuum_scale_factor = {share});"
 ANALYZE = "ANALYZE {table};"
 COUNT_OF_NO_SERVICE = (
     "SELECT count(*) FROM {live} AS n WHERE NOT EXISTS (SELECT FROM {services} AS s WHERE s.id = n.service_id) "
@@ -72,6 +80,11 @@ def grant_on_table(privileges: Sequence[str], schema: str, table: str, role: str
     return _rendered(GRANT_ON_TABLE, privileges=listed, table=quoted(schema, table), role=quoted(role))
 
 
+def grant_on_sequences(schema: str, role: str) -> str:
+    """To see whether a sequence is behind its table."""
+    return _rendered(GRANT_ON_SEQUENCES, schema=quoted(schema), role=quoted(role))
+
+
 def revoke_on_database(database: str, role: str) -> str:
     """What `grant_on_database` granted."""
     return _rendered(REVOKE_ON_DATABASE, database=quoted(database), role=quoted(role))
@@ -95,6 +108,11 @@ def create_index(index: str, schema: str, table: str, columns: Sequence[str]) ->
 def create_index_of_parent(index: str, schema: str, table: str, columns: Sequence[str]) -> str:
     """An index of a partitioned table, made at once: it is used when each partition has one that is attached to it."""
     return _rendered(CREATE_INDEX_OF_PARENT, index=quoted(index), table=quoted(schema, table), columns=_listed(columns))
+
+
+def index_by_partition(index: str, schema: str, table: str, columns: Sequence[str]) -> str:
+    """How an index of a partitioned table is made beside live traffic, for the end of a sentence."""
+    return BY_PARTITION + create_index_of_parent(index, schema, table, columns)
 
 
 def create_index_like(table: str, columns: Sequence[str], is_unique: bool = False, predicate: str | None = None) -> str:
@@ -121,6 +139,17 @@ def exempt(role: str) -> str:
     return _rendered(EXEMPT, role=quoted(role))
 
 
+def identify(schema: str, table: str) -> str:
+    """What a publication needs to send on a table's updates and deletes."""
+    return _rendered(IDENTIFY, table=quoted(schema, table))
+
+
+def set_sequence(schema: str, sequence: str, table: str, column: str) -> str:
+    """A sequence that goes on after what its table has."""
+    name = "'" + quoted(schema, sequence).replace("'", "''") + "'"
+    return _rendered(SET_SEQUENCE, sequence=name, column=quoted(column), table=quoted(schema, table))
+
+
 def analyze(schema: str, table: str) -> str:
     """Statistics of a table made anew."""
     return _rendered(ANALYZE, table=quoted(schema, table))
@@ -139,6 +168,11 @@ def count_nulls(schema: str, table: str, column: str) -> str:
 def words(schema: str, table: str, column: str) -> str:
     """What there is in the column."""
     return _rendered(WORDS, table=quoted(schema, table), column=quoted(column))
+
+
+def vacuum_sooner(schema: str, table: str, share: float) -> str:
+    """Have a table vacuumed once so large a share of its rows is dead."""
+    return _rendered(VACUUM_SOONER, table=quoted(schema, table), share=str(share))
 
 
 def twice(schema: str, table: str, columns: Sequence[str]) -> str:

@@ -9,16 +9,15 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from app import clock
-from app.dao import platform_dao
+from app.dao import platform_dao, turns_dao
 from app.dao.notifications_dao import BEGINNING_OF_TIME, LetterRow, letter_row
 from app.models.types import LETTER
-
-ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('retention.audit', 0))")
 
 COLUMNS = (
     "id, started_at, advanced_at, finished_at, abandoned, started_by, deletes, only_bucket, since, until, step, phase, "
     "place, position, refused, files_seen, files_without_row, files_of_history, files_within_retention, files_young, "
-    "files_misplaced, unrecognised_files, deleted_files, rows_seen, rows_without_file, rows_in_mixed_case"
+    "files_misplaced, unrecognised_files, deleted_files, rows_seen, rows_without_file, rows_in_mixed_case, "
+    "failures, failure"
 )
 
 BEGIN = text(
@@ -44,11 +43,18 @@ LAST_FINISHED = text(
     """  # noqa: S608
 )
 LAST_STARTED = text("SELECT max(started_at) FROM retention.audits")
+LOCK = text(
+    """
+    SELECT id FROM retention.audits
+    WHERE id = :id AND step = :step AND finished_at IS NULL AND NOT abandoned
+    FOR NO KEY UPDATE
+    """
+)
 ADVANCE = text(
     f"""
     UPDATE retention.audits
     SET step = step + 1, advanced_at = :now, finished_at = :finished_at, phase = :phase, place = :place,
-        position = :position, refused = :refused,
+        position = :position, refused = :refused, failures = 0, failure = NULL,
         files_seen = files_seen + :files_seen,
         files_without_row = files_without_row + :files_without_row,
         files_of_history = files_of_history + :files_of_history,
@@ -60,6 +66,19 @@ ADVANCE = text(
         rows_seen = rows_seen + :rows_seen,
         rows_without_file = rows_without_file + :rows_without_file,
         rows_in_mixed_case = rows_in_mixed_case + :rows_in_mixed_case
+    WHERE id = :id AND step = :step AND finished_at IS NULL AND NOT abandoned
+    RETURNING {COLUMNS}
+    """  # noqa: S608
+)
+
+# The same failure again counts on, another one from 1.
+FAIL = text(
+    f"""
+    UPDATE retention.audits
+    SET failures = counted.times, failure = :failure, abandoned = counted.times >= :most,
+        position = CASE WHEN counted.times < :most THEN position END
+    FROM (SELECT CASE WHEN failure = :failure THEN failures + 1 ELSE 1 END AS times
+          FROM retention.audits WHERE id = :id) AS counted
     WHERE id = :id AND step = :step AND finished_at IS NULL AND NOT abandoned
     RETURNING {COLUMNS}
     """  # noqa: S608
@@ -106,7 +125,11 @@ LIVE = """
     SELECT n.id, n.created_at, {reference}, n.notification_status, n.key_type, {postage}, n.updated_at,
            n.sent_at, n.notification_type
     FROM unnest(string_to_array(:references, ',')) AS named (reference)
-    CROSS JOIN LATERAL (SELECT * FROM {notifications} AS n WHERE {reference} = named.reference OFFSET 0) AS n
+    CROSS JOIN LATERAL (
+        SELECT n.id, n.created_at, n.reference, n.notification_status, n.key_type, n.postage, n.updated_at, n.sent_at,
+               n.notification_type
+        FROM {notifications} AS n WHERE {reference} = named.reference OFFSET 0
+    ) AS n
     """
 IN_HISTORY = """
     SELECT h.id, h.reference, h.created_at, h.service_id, r.days_of_retention
@@ -145,8 +168,7 @@ STILL_WITHOUT_FILE = """
     WHERE n.id = ANY (CAST(:ids AS uuid[])) AND n.notification_status = CAST(:status AS {status})
       AND NOT EXISTS (SELECT FROM retention.intents AS i
                       WHERE i.service_id = n.service_id
-                        AND i.kind = CASE WHEN n.key_type = 'test' THEN 'test' ELSE 'real' END
-                        AND n.created_at AT TIME ZONE 'UTC' BETWEEN i.from_created_at AND i.to_created_at)
+                        AND n.id = ANY (i.notification_ids))
     FOR SHARE OF n SKIP LOCKED
     """
 
@@ -199,6 +221,9 @@ class Audit:
     rows_seen: int
     rows_without_file: int
     rows_in_mixed_case: int
+    failures: int
+    failure: str | None
+    """How often in a row it has failed in this way: an error's name."""
 
     def as_json(self) -> dict[str, Any]:
         """For programs, without the position."""
@@ -227,7 +252,7 @@ class AuditedRow:
 
 def hold_off_others(connection: Connection) -> None:
     """Until the commit, nobody else begins an audit."""
-    connection.execute(ONE_AT_A_TIME)
+    turns_dao.take(connection, turns_dao.AUDIT)
 
 
 def begin(
@@ -265,6 +290,11 @@ def last_started_at(connection: Connection) -> datetime | None:
     return connection.execute(LAST_STARTED).scalar()
 
 
+def lock(connection: Connection, audit: Audit) -> bool:
+    """Lock the audit's row until the commit; False if someone else has gone on with it."""
+    return connection.execute(LOCK, {"id": audit.id, "step": audit.step}).scalar() is not None
+
+
 def advance(
     connection: Connection,
     audit: Audit,
@@ -281,6 +311,13 @@ def advance(
     values = {"id": audit.id, "step": audit.step, "now": now, "finished_at": now if finished else None}
     where = {"phase": phase, "place": place, "position": position, "refused": refused}
     row = connection.execute(ADVANCE, {**asdict(counts), **values, **where}).one_or_none()
+    return None if row is None else Audit(*row)
+
+
+def fail(connection: Connection, audit: Audit, failure: str, most: int) -> Audit | None:
+    """Note that it failed; after so many times in the same way it is abandoned. None if someone else has gone on."""
+    values = {"id": audit.id, "step": audit.step, "failure": failure, "most": most}
+    row = connection.execute(FAIL, values).one_or_none()
     return None if row is None else Audit(*row)
 
 

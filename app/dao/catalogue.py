@@ -19,6 +19,8 @@ NUMBERS = ("int2", "int4", "int8", "numeric", "float4", "float8")
 Casts = Mapping[tuple[tuple[str, str], tuple[str, str]], bool]
 """Between types, by their `base`: whether an INSERT makes the cast by itself."""
 ORDINARY_TABLE, PARTITIONED_TABLE = "r", "p"
+BY_AGE = "RANGE (created_at)"
+"""The partition key of tables that the pipeline knows to handle."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,24 @@ class Table:
     """About how many; None: never analysed."""
     bytes: int
     """About how large, without its indexes; 0 if it is partitioned."""
+    columns_to_select: frozenset[str]
+    """Columns, the system's own included, that the current role may SELECT, be it with the whole table."""
     columns_to_update: frozenset[str]
     """Columns that the current role may UPDATE, be it by themselves or with the whole table."""
+    partition_key: str | None = None
+    """Of a partitioned table, how PostgreSQL prints it: `RANGE (created_at)`."""
+
+    @property
+    def is_partitioned_by_age(self) -> bool:
+        """Whether each partition has the rows of a time."""
+        return self.partition_key == BY_AGE
+
+    def is_unique_by(self, *columns: str) -> bool:
+        """Whether an index keeps rows apart by exactly these columns, in any order."""
+        return any(
+            index.is_unique and index.is_valid and index.predicate is None and set(index.columns) == set(columns)
+            for index in self.indexes
+        )
 
     @property
     def primary_key(self) -> tuple[str | None, ...]:

@@ -42,11 +42,23 @@ WHERE = text(
 RELATIONS = text(
     """
     SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
-           nullif(c.reltuples, -1)::bigint AS rows,
-           greatest(c.relpages, 0)::bigint * current_setting('block_size')::bigint AS bytes,
-           EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children
+           CASE WHEN c.relkind = 'p' THEN of_partitions.rows ELSE nullif(c.reltuples, -1)::bigint END AS rows,
+           CASE WHEN c.relkind = 'p' THEN of_partitions.pages ELSE greatest(c.relpages, 0)::bigint END
+               * current_setting('block_size')::bigint AS bytes,
+           CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
+           EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children,
+           ARRAY(SELECT a.attname::text FROM pg_attribute AS a
+                 WHERE a.attrelid = c.oid AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT'))
+               AS columns_to_select
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT sum(nullif(leaf.reltuples, -1))::bigint AS rows,
+               coalesce(sum(greatest(leaf.relpages, 0)), 0)::bigint AS pages
+        FROM pg_partition_tree(CASE WHEN c.relkind = 'p' THEN c.oid END) AS t
+        JOIN pg_class AS leaf ON leaf.oid = t.relid
+        WHERE t.isleaf
+    ) AS of_partitions
     WHERE c.relname = ANY (:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = :schema END
     """
@@ -256,11 +268,12 @@ SHARES = text(
     SELECT value, frequency
     FROM pg_stats AS s,
          unnest(CAST(CAST(s.most_common_vals AS text) AS text[]), s.most_common_freqs) AS known (value, frequency)
-    WHERE s.schemaname = :schema AND s.tablename = :table AND s.attname = 'notification_type' AND NOT s.inherited
+    WHERE s.schemaname = :schema AND s.tablename = :table AND s.attname = 'notification_type'
+      AND s.inherited = :inherited
     """
 )
 
-OF_TABLE = ("schema", "name", "kind", "rows", "bytes", "has_children")
+OF_TABLE = ("schema", "name", "kind", "rows", "bytes", "has_children", "partition_key")
 MAY_READ = text(
     "SELECT has_table_privilege(oid, 'SELECT') AND has_schema_privilege(relnamespace, 'USAGE') "
     "FROM pg_class WHERE oid = CAST(:oid AS oid)"
@@ -285,7 +298,7 @@ def read(connection: Connection, schema: str | None = None) -> Catalogue:
     }
     oid_of = {row["name"]: row["oid"] for row in found}
     keys = connection.execute(FOREIGN_KEYS, {"notifications": oid_of.get(NOTIFICATIONS), **of_tables}).mappings().all()
-    policies = _row_security(connection, {*oids, *(row["oid"] for row in keys)})
+    policies = row_security(connection, {*oids, *(row["oid"] for row in keys)})
     tables = {
         row["name"]: _table(
             row,
@@ -343,6 +356,7 @@ def _table(
         triggers=tuple(Trigger(one["name"], tuple(one["events"]), one["is_enabled"]) for one in triggers),
         rules=tuple(Rule(rule["name"], rule["event"]) for rule in rules),
         checks=frozenset(check["definition"] for check in checks),
+        columns_to_select=frozenset(row["columns_to_select"]),
         columns_to_update=frozenset(column["name"] for column in columns if column["may_update"]),
     )
 
@@ -367,7 +381,8 @@ def _foreign_key(row: RowMapping, policies: Mapping[int, RowSecurity]) -> Foreig
     return ForeignKey(**made, **{name: row[name] for name in rest})
 
 
-def _row_security(connection: Connection, oids: Collection[int]) -> Mapping[int, RowSecurity]:
+def row_security(connection: Connection, oids: Collection[int]) -> Mapping[int, RowSecurity]:
+    """What policies leave of these tables for whom to see."""
     judged = connection.execute(ROW_SECURITY, {"oids": list(oids), "workers": WORKERS}).mappings()
     by_table = _by_oid(judged)
     return dict.fromkeys(oids, RowSecurity()) | {oid: _of_policies(rows) for oid, rows in by_table.items()}
@@ -432,5 +447,5 @@ def _names(connection: Connection, key: RowMapping) -> str:
 def _shares(connection: Connection, live: Table | None) -> Mapping[str, float]:
     if live is None:
         return MappingProxyType({})
-    rows = connection.execute(SHARES, {"schema": live.schema, "table": live.name})
+    rows = connection.execute(SHARES, {"schema": live.schema, "table": live.name, "inherited": live.kind == "p"})
     return MappingProxyType({value: float(frequency) for value, frequency in rows})

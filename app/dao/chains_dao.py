@@ -1,23 +1,39 @@
-"""Chains: one row per service, type, stage and slice of a night. The row is the truth, messages only wake it."""
+"""Chains: one row per type, stage and slice of a night, for one service or for many. The row is the truth, messages
+only wake it.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from app.dao import leases, turns_dao
+from app.dao.leases import Lease, LeasedTable
+
 REAL, TEST, DEFERRED = "real", "test", "deferred"
 
-COLUMNS = """
-    id, night, notification_type, service_id, cutoff, stage, slice, slice_from, slice_before, step,
-    lower_bound, rows_per_step, state, reason, due_at, attempts, setbacks, alone_letter, alone_failures, lease_token,
-    created_at
-"""
+COLUMNS = (
+    *("night", "notification_type", "service_id", "days", "cutoff", "stage", "slice", "slice_from", "slice_before"),
+    *("first_service", "last_service", "after_service", "step", "lower_bound", "rows_per_step", "state", "reason"),
+    *("due_at", "setbacks", "alone_letter", "alone_failures", "created_at"),
+)
+CHAINS = LeasedTable(
+    "retention.chains",
+    "id",
+    open=("state = 'waiting'",),
+    returns=COLUMNS,
+    wake=("id", "step", "service_id", "notification_type", "cutoff", "stage"),
+    step="step",
+    blocked="resting",
+    unblocked="waiting",
+)
 
 OF_GROUP = """
-    night = :night AND notification_type = :notification_type AND service_id = :service_id
-    AND cutoff = :cutoff AND stage = :stage
+    night = :night AND notification_type = :notification_type AND cutoff = :cutoff AND stage = :stage
+    AND CASE WHEN :days IS NULL THEN service_id = CAST(:service_id AS uuid)
+             ELSE service_id IS NULL AND days = CAST(:days AS integer) END
 """
 
 # A group is opened once, with its slices; opened again, those of it that ended begin anew between their bounds.
@@ -25,7 +41,8 @@ REOPEN = text(
     f"""
     UPDATE retention.chains
     SET state = 'waiting', step = step + 1, due_at = :due_at, sent_at = :sent_at, wakes = 0, attempts = 0,
-        setbacks = 0, alone_letter = NULL, alone_failures = 0, lower_bound = NULL, reason = NULL, ended_at = NULL
+        setbacks = 0, alone_letter = NULL, alone_failures = 0, lower_bound = NULL, after_service = first_service,
+        reason = NULL, ended_at = NULL
     WHERE {OF_GROUP} AND state = 'ended'
     RETURNING id, step
     """  # noqa: S608 - constants of this module
@@ -34,85 +51,40 @@ IS_OPEN = text(f"SELECT EXISTS (SELECT FROM retention.chains WHERE {OF_GROUP})")
 OPEN = text(
     """
     INSERT INTO retention.chains
-        (night, notification_type, service_id, cutoff, stage, slice, slice_from, slice_before, due_at,
-         sent_at, created_at)
-    VALUES (:night, :notification_type, :service_id, :cutoff, :stage, :slice, :slice_from, :slice_before,
-            :due_at, :sent_at, :now)
+        (night, notification_type, service_id, days, cutoff, stage, slice, slice_from, slice_before, first_service,
+         last_service, after_service, due_at, sent_at, created_at)
+    VALUES (:night, :notification_type, :service_id, :days, :cutoff, :stage, :slice, :slice_from, :slice_before,
+            :first_service, :last_service, :first_service, :due_at, :sent_at, :now)
     ON CONFLICT DO NOTHING
     RETURNING id, step
     """
 )
-
-# The task that holds the lease may take it again: a broker that hands a dead worker's message on keeps its id.
-# From the second attempt on, the next one after this must wait, so that a step that kills its worker can't spin.
-LEASE = text(
-    f"""
-    UPDATE retention.chains
-    SET lease_token = :token, lease_holder = :holder, lease_until = :lease_until, attempts = attempts + 1,
-        due_at = CASE WHEN attempts = 0 THEN due_at
-                      ELSE :now + make_interval(secs => least(:longest, :base * power(2, least(attempts, 20) - 1)))
-                 END
-    WHERE id = :id AND step = :step AND state = 'waiting' AND due_at <= :now
-      AND (lease_until IS NULL OR lease_until <= :now OR lease_holder = :holder)
-    RETURNING {COLUMNS}
-    """  # noqa: S608
-)
-
-ADVANCE = text(
+# For services that have none yet in this night.
+OPEN_EACH = text(
     """
-    UPDATE retention.chains
-    SET step = step + 1, state = :state, reason = :reason, missing_in = :missing_in,
-        due_at = :due_at, sent_at = :sent_at,
-        lower_bound = :lower_bound, rows_per_step = :rows_per_step, setbacks = :setbacks, ended_at = :ended_at,
-        alone_letter = :alone_letter, alone_failures = :alone_failures,
-        wakes = 0, attempts = 0, lease_token = NULL, lease_holder = NULL, lease_until = NULL, last_error = NULL
-    WHERE id = :id AND step = :step AND lease_token = :token
+    INSERT INTO retention.chains (night, notification_type, service_id, cutoff, stage, due_at, sent_at, created_at)
+    SELECT :night, :notification_type, one.service_id, one.cutoff, 'real', one.due_at,
+           CASE WHEN :sent AND one.due_at <= :now THEN CAST(:now AS timestamptz) END, :now
+    FROM unnest(CAST(:services AS uuid[]), CAST(:cutoffs AS timestamptz[]), CAST(:due_ats AS timestamptz[]))
+        AS one (service_id, cutoff, due_at)
+    ON CONFLICT DO NOTHING
+    RETURNING id, step, service_id, notification_type, cutoff, stage, due_at
+    """
+)
+# Of services that need a chain of their own: the chain of many passes them by from then on.
+HAND_OVER = text(
+    """
+    INSERT INTO retention.chains
+        (night, notification_type, service_id, cutoff, stage, slice, due_at, sent_at, created_at)
+    SELECT :night, :notification_type, service_id, :cutoff, :stage, 0, :now, :now, :now
+    FROM unnest(CAST(:services AS uuid[])) AS service_id
+    ON CONFLICT DO NOTHING
+    RETURNING id, step, service_id, notification_type, cutoff, stage
     """
 )
 
-FAIL = text(
-    """
-    UPDATE retention.chains
-    SET last_error = :error, due_at = :due_at, sent_at = NULL, rows_per_step = :rows_per_step,
-        lease_token = NULL, lease_holder = NULL, lease_until = NULL
-    WHERE id = :id AND step = :step AND lease_token = :token
-    """
-)
-
-POSTPONE = text(
-    """
-    UPDATE retention.chains
-    SET setbacks = CASE WHEN reason = ANY (:reasons) THEN setbacks + 1 ELSE 1 END,
-        reason = :reason, due_at = :due_at, sent_at = NULL, wakes = 0, attempts = 0,
-        lease_token = NULL, lease_holder = NULL, lease_until = NULL
-    WHERE id = :id AND step = :step AND lease_token = :token
-    """
-)
-
-LOCK_GROUP = text(
-    f"SELECT id, state FROM retention.chains WHERE {OF_GROUP} ORDER BY slice FOR UPDATE"  # noqa: S608
-)
-
-# Sent again only after a while, ever longer: a deep queue must not fill with the same wake-up.
-MOST_DOUBLINGS = 4
-# Whoever died under its lease had taken its message: that one no longer waits.
-DUE = text(
-    """
-    UPDATE retention.chains AS chain
-    SET sent_at = :now, wakes = wakes + 1
-    FROM (
-        SELECT id FROM retention.chains
-        WHERE state = 'waiting' AND due_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
-          AND (sent_at IS NULL OR sent_at <= :now - make_interval(secs => :resend * power(2,
-              least(:most, greatest(wakes, CASE WHEN :messages_wait AND lease_until IS NULL THEN :most ELSE 0 END)))))
-        ORDER BY due_at
-        LIMIT :at_most
-        FOR UPDATE SKIP LOCKED
-    ) AS due
-    WHERE chain.id = due.id
-    RETURNING chain.id, chain.step, chain.service_id, chain.notification_type, chain.cutoff, chain.stage
-    """
-)
+# The other slices of a chain's group: they were opened together, so that their number does not change.
+OTHERS = text(f"SELECT state FROM retention.chains WHERE {OF_GROUP} AND id <> :id")  # noqa: S608
 
 # Those that a worker has now, or that someone else wakes, need no other wake-up.
 WAKE_WAITING = text(
@@ -129,28 +101,42 @@ WAKE_WAITING = text(
     """
 )
 
-WAKE_RESTED = text(
-    """
-    UPDATE retention.chains AS chain
-    SET state = 'waiting', reason = NULL, due_at = :now, sent_at = NULL
-    WHERE state = 'resting' AND (
-        (reason = 'paused' AND NOT EXISTS (SELECT FROM retention.holds WHERE scope = 'pipeline'))
-        OR (reason = 'on-hold'
-            AND NOT EXISTS (SELECT FROM retention.holds WHERE scope = chain.service_id::text))
-    )
-    """
+IS_LIFTED = """
+    reason = 'paused' AND NOT EXISTS (SELECT FROM retention.holds WHERE scope = 'pipeline')
+    OR reason = 'on-hold' AND NOT EXISTS (SELECT FROM retention.holds WHERE scope = service_id::text)
+"""
+RESTS_FOR_PRECONDITION = text(
+    "SELECT EXISTS (SELECT FROM retention.chains WHERE state = 'resting' AND reason = 'precondition')"
 )
-WAKE_ACCEPTED = text(
+IS_UNBLOCKED = """
+    reason = 'precondition'
+    AND NOT (CASE stage WHEN 'test' THEN 'test-' ELSE '' END || notification_type) = ANY (:policies)
+"""
+IS_ACCEPTED = "reason = 'missing-files' AND night = :night AND missing_in = :bucket"
+# What the database refused may be repaired now: a person says so, or another night begins.
+IS_OF_REFUSED = """
+    reason = ANY (:reasons)
+    AND (:service_id IS NULL OR service_id = CAST(:service_id AS uuid) OR service_id IS NULL)
+"""
+END_REFUSED = text(
     """
     UPDATE retention.chains
-    SET state = 'waiting', reason = NULL, due_at = :now, sent_at = NULL
-    WHERE state = 'resting' AND reason = 'missing-files' AND night = :night AND missing_in = :bucket
+    SET state = 'ended', ended_at = :now
+    WHERE state = 'resting' AND reason = ANY (:reasons)
+      AND notification_type = :notification_type AND night < :night
     """
 )
 RESTING_FOR_MISSING = text(
     """
     SELECT DISTINCT night, missing_in FROM retention.chains
     WHERE state = 'resting' AND reason = 'missing-files' AND missing_in IS NOT NULL
+    """
+)
+
+WITH_OWN = text(
+    """
+    SELECT DISTINCT service_id FROM retention.chains
+    WHERE night = :night AND notification_type = :notification_type AND stage = 'real' AND service_id IS NOT NULL
     """
 )
 
@@ -163,19 +149,18 @@ IS_UNDER_WAY = text(
 )
 
 
-class LeaseLost(RuntimeError):
-    """Another worker has taken the chain over: whatever this one did in its transaction must be rolled back."""
-
-
 @dataclass(frozen=True)
 class Group:
-    """What the slices of a chain share. The cut-off is aware."""
+    """What the slices of a chain share: they are for one service, or for all that keep the type for so many days. The
+    cut-off is aware.
+    """
 
     night: date
     notification_type: str
-    service_id: UUID
+    service_id: UUID | None
     cutoff: datetime
     stage: str
+    days: int | None = None
 
     def values(self) -> dict[str, object]:
         return dict(self.__dict__)
@@ -187,7 +172,7 @@ class Wake:
 
     chain: int
     step: int
-    service_id: UUID
+    service_id: UUID | None
     notification_type: str
     cutoff: datetime
     stage: str
@@ -200,44 +185,56 @@ class Chain:
     id: int
     night: date
     notification_type: str
-    service_id: UUID
+    service_id: UUID | None
+    days: int | None
     cutoff: datetime
     stage: str
     slice: int
     slice_from: datetime | None
     slice_before: datetime | None
+    first_service: UUID | None
+    last_service: UUID | None
+    after_service: UUID | None
     step: int
     lower_bound: datetime | None
     rows_per_step: int | None
     state: str
     reason: str | None
     due_at: datetime
-    attempts: int
     setbacks: int
     alone_letter: UUID | None
     alone_failures: int
-    lease_token: UUID
     created_at: datetime
+    lease: Lease
 
     @property
     def group(self) -> Group:
-        return Group(self.night, self.notification_type, self.service_id, self.cutoff, self.stage)
+        return Group(self.night, self.notification_type, self.service_id, self.cutoff, self.stage, self.days)
 
     def wake(self, step: int) -> Wake:
         """The wake-up for a step of this chain."""
         return Wake(self.id, step, self.service_id, self.notification_type, self.cutoff, self.stage)
 
 
+@dataclass(frozen=True)
+class Slice:
+    """A part of what a group's chains do: a range of time (aware, from, before), of one service; or, of many services,
+    those with an id above the first up to the last.
+    """
+
+    slice_from: datetime | None = None
+    slice_before: datetime | None = None
+    first_service: UUID | None = None
+    last_service: UUID | None = None
+
+
+WHOLE = (Slice(),)
+
+
 def open_group(
-    connection: Connection,
-    group: Group,
-    slices: Sequence[tuple[datetime | None, datetime | None]],
-    due_at: datetime,
-    now: datetime,
-    *,
-    sent: bool,
+    connection: Connection, group: Group, slices: Sequence[Slice], due_at: datetime, now: datetime, *, sent: bool
 ) -> list[Wake]:
-    """Open a chain for each slice `(created_from, created_before)`, or the ended ones of the group again.
+    """Open a chain for each slice, or the ended ones of the group again.
 
     Returns wake-ups for the chains that this call opened; one that is under way is left as it is. `sent` says
     that the caller sends these wake-ups; otherwise the dispatcher does, once they are due.
@@ -247,114 +244,51 @@ def open_group(
         opened = list(connection.execute(REOPEN, values))
     else:
         opened = []
-        for number, (slice_from, slice_before) in enumerate(slices):
-            bounds = {"slice": number, "slice_from": slice_from, "slice_before": slice_before}
-            opened += connection.execute(OPEN, {**values, **bounds})
+        for number, one in enumerate(slices):
+            opened += connection.execute(OPEN, {**values, **vars(one), "slice": number})
     return [
         Wake(row[0], row[1], group.service_id, group.notification_type, group.cutoff, group.stage) for row in opened
     ]
 
 
-def lease(
+def open_each(
     connection: Connection,
-    chain_id: int,
-    step: int,
-    *,
-    holder: str,
+    night: date,
+    notification_type: str,
+    services: Sequence[tuple[UUID, datetime, datetime]],
     now: datetime,
-    until: datetime,
-    retry_base_seconds: float,
-    retry_longest_seconds: float,
-) -> Chain | None:
-    """Take the lease of a chain at its step, or None: the message is stale, early, or another worker has it."""
-    values = {
-        "id": chain_id,
-        "step": step,
-        "holder": holder,
-        "token": uuid4(),
-        "now": now,
-        "lease_until": until,
-        "base": retry_base_seconds,
-        "longest": retry_longest_seconds,
-    }
-    row = connection.execute(LEASE, values).one_or_none()
-    return None if row is None else Chain(*row)
-
-
-def advance(
-    connection: Connection,
-    chain: Chain,
     *,
-    state: str,
-    reason: str | None,
-    missing_in: str | None,
-    due_at: datetime,
-    sent_at: datetime | None,
-    lower_bound: datetime | None,
-    rows_per_step: int | None,
-    setbacks: int,
-    alone_letter: UUID | None,
-    alone_failures: int,
-    ended_at: datetime | None,
-) -> None:
-    """Count the step as done and give the lease back, in the step's own transaction. Raises LeaseLost."""
-    values = {
-        "id": chain.id,
-        "step": chain.step,
-        "token": chain.lease_token,
-        "state": state,
-        "reason": reason,
-        "missing_in": missing_in,
-        "due_at": due_at,
-        "sent_at": sent_at,
-        "lower_bound": lower_bound,
-        "rows_per_step": rows_per_step,
-        "setbacks": setbacks,
-        "alone_letter": alone_letter,
-        "alone_failures": alone_failures,
-        "ended_at": ended_at,
-    }
-    if not connection.execute(ADVANCE, values).rowcount:
-        raise LeaseLost(f"chain {chain.id} is no longer at step {chain.step} under this lease")
+    sent: bool,
+) -> list[Wake]:
+    """Open a chain for each service, with its cut-off and its due time (aware). Returns wake-ups of those that are due.
 
-
-def fail(connection: Connection, chain: Chain, error: str, *, due_at: datetime, rows_per_step: int | None) -> None:
-    """Give the lease back after an error, which the row keeps; the same step is due again at `due_at`."""
-    values = {"error": error, "due_at": due_at, "rows_per_step": rows_per_step}
-    connection.execute(FAIL, {**values, "id": chain.id, "step": chain.step, "token": chain.lease_token})
-
-
-def postpone(connection: Connection, chain: Chain, reason: str, *, reasons: Sequence[str], due_at: datetime) -> None:
-    """Give the lease back without a step, for a reason of the moment; the same step is due at `due_at`.
-
-    `setbacks` counts on while the chain is put off for one of `reasons`, and begins anew otherwise.
+    `sent` says that the caller sends them; otherwise the dispatcher does.
     """
-    values = {"reason": reason, "reasons": list(reasons), "due_at": due_at}
-    connection.execute(POSTPONE, {**values, "id": chain.id, "step": chain.step, "token": chain.lease_token})
+    ids, cutoffs, due_ats = (list(column) for column in zip(*services, strict=True))
+    values = {"services": ids, "cutoffs": cutoffs, "due_ats": due_ats, "now": now, "sent": sent}
+    opened = connection.execute(OPEN_EACH, {**values, "night": night, "notification_type": notification_type})
+    return [Wake(*row[:-1]) for row in opened if row.due_at <= now]
+
+
+def hand_over(connection: Connection, group: Group, services: Collection[UUID], now: datetime) -> list[Wake]:
+    """Give services of a group a chain each. Returns their wake-ups, which the caller sends."""
+    if not services:
+        return []
+    values = {**group.values(), "services": list(services), "now": now}
+    return [Wake(*row) for row in connection.execute(HAND_OVER, values)]
 
 
 def is_last_of_group(connection: Connection, chain: Chain) -> bool:
-    """Whether every other slice of the chain's group has ended. Locks the group until the commit."""
-    rows = connection.execute(LOCK_GROUP, chain.group.values()).all()
-    return all(state == "ended" for other, state in rows if other != chain.id)
+    """Whether every other slice of the chain's group has ended. Of two that end at once, the second one is the last.
 
-
-def take_due(
-    connection: Connection, *, now: datetime, resend_seconds: float, at_most: int, messages_wait: bool
-) -> list[Wake]:
-    """Chains to be woken: due, not leased, and with no wake-up sent lately. Marks them as sent.
-
-    "Lately" is `resend_seconds`, twice as long with each wake-up, up to 16 times; and 16 times at once while messages
-    wait in the queue, since a wake-up that is not answered is most likely one of them.
+    Their rows are locked by whoever works on them, for as long as that takes: they take turns on another one.
     """
-    values = {
-        "now": now,
-        "resend": resend_seconds,
-        "most": MOST_DOUBLINGS,
-        "messages_wait": messages_wait,
-        "at_most": at_most,
-    }
-    return [Wake(*row) for row in connection.execute(DUE, values)]
+    values = {**chain.group.values(), "id": chain.id}
+    states = connection.execute(OTHERS, values).scalars().all()
+    if states:
+        turns_dao.take(connection, turns_dao.SLICES)
+        states = connection.execute(OTHERS, values).scalars().all()
+    return set(states) <= {"ended"}
 
 
 def wake_waiting(connection: Connection, reason: str, now: datetime) -> list[Wake]:
@@ -364,7 +298,17 @@ def wake_waiting(connection: Connection, reason: str, now: datetime) -> list[Wak
 
 def wake_rested(connection: Connection, now: datetime) -> int:
     """Let chains go on whose hold or pause has been lifted. Returns how many."""
-    return connection.execute(WAKE_RESTED, {"now": now}).rowcount
+    return leases.unblock(connection, CHAINS, IS_LIFTED, now)
+
+
+def rests_for_precondition(connection: Connection) -> bool:
+    """Whether a chain rests because something is not as it must be."""
+    return bool(connection.execute(RESTS_FOR_PRECONDITION).scalar())
+
+
+def wake_unblocked(connection: Connection, blocked: Collection[str], now: datetime) -> int:
+    """Let chains go on that rested for a precondition, but those of blocked policies. Returns how many."""
+    return leases.unblock(connection, CHAINS, IS_UNBLOCKED, now, policies=list(blocked))
 
 
 def resting_for_missing_files(connection: Connection) -> list[tuple[date, str]]:
@@ -374,7 +318,26 @@ def resting_for_missing_files(connection: Connection) -> list[tuple[date, str]]:
 
 def wake_accepted(connection: Connection, night: date, bucket: str, now: datetime) -> int:
     """Let chains of the night go on that rest because of missing files in the bucket. Returns how many."""
-    return connection.execute(WAKE_ACCEPTED, {"night": night, "bucket": bucket, "now": now}).rowcount
+    return leases.unblock(connection, CHAINS, IS_ACCEPTED, now, night=night, bucket=bucket)
+
+
+def wake_refused(connection: Connection, reasons: Sequence[str], service_id: UUID | None, now: datetime) -> int:
+    """Let chains go on whose rows the database refused, of this service or of all. Returns how many."""
+    return leases.unblock(connection, CHAINS, IS_OF_REFUSED, now, reasons=list(reasons), service_id=service_id)
+
+
+def end_refused(
+    connection: Connection, reasons: Sequence[str], notification_type: str, night: date, now: datetime
+) -> int:
+    """End chains of nights before this one whose rows the database refused: the night's own try again."""
+    values = {"reasons": list(reasons), "notification_type": notification_type, "night": night, "now": now}
+    return connection.execute(END_REFUSED, values).rowcount
+
+
+def services_with_own(connection: Connection, night: date, notification_type: str) -> set[UUID]:
+    """Services that have chains of their own in this night."""
+    values = {"night": night, "notification_type": notification_type}
+    return set(connection.execute(WITH_OWN, values).scalars())
 
 
 def is_under_way(connection: Connection, service_id: UUID, notification_type: str, stages: Sequence[str]) -> bool:

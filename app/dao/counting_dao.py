@@ -1,6 +1,5 @@
 """How many notifications are overdue, why some stay, and where slices of them begin. Cut-offs and bounds are aware."""
 
-from collections.abc import Collection
 from datetime import datetime
 from math import ceil
 
@@ -14,7 +13,8 @@ COUNT_NOT_FINAL = """
 SELECT count(*) FROM (
     SELECT FROM {notifications} AS n
     WHERE {overdue} AND {kind}
-      AND (n.notification_status = ANY (%(not_final)s::{status}[]) OR n.notification_status IS NULL)
+      AND %(statuses_final)s::{status}[] IS NOT NULL
+      AND (n.notification_status = ANY (%(statuses_final)s::{status}[])) IS NOT TRUE
     ORDER BY n.created_at
     LIMIT %(at_most)s
 ) AS seen
@@ -55,12 +55,11 @@ OFFSET %(rows)s LIMIT 1
 """
 
 
-def count_not_final(connection: Connection, scope: Scope, not_final: Collection[str], at_most: int) -> int:
-    """Overdue letters that stay because they are not final; counts no further than `at_most`."""
+def count_not_final(connection: Connection, scope: Scope, at_most: int) -> int:
+    """Overdue letters that stay because they are not known to be final; counts no further than `at_most`."""
     platform = platform_dao.known_in_index_order(connection)
     statement = platform.driver(COUNT_NOT_FINAL, **parts(platform, scope))
-    values = {**scope.values(platform), "not_final": platform.statuses(not_final), "at_most": at_most}
-    return connection.exec_driver_sql(statement, values).scalar() or 0
+    return connection.exec_driver_sql(statement, {**scope.values(platform), "at_most": at_most}).scalar() or 0
 
 
 def count_referred_to(connection: Connection, scope: Scope, at_most: int) -> dict[str, int]:

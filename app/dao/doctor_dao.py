@@ -19,15 +19,6 @@ ROLE = text(
     FROM pg_roles WHERE rolname = current_user
     """
 )
-SERVER = text(
-    """
-    SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS is_replica,
-           current_setting('default_transaction_read_only') = 'on' AS is_read_only,
-           current_setting('fsync') = 'off' AS is_careless,
-           coalesce(extract(epoch FROM current_setting('transaction_timeout', true)::interval), 0)::float
-               AS transaction_timeout_seconds
-    """
-)
 CLOSED_SCHEMAS = text(
     "SELECT nspname FROM pg_namespace WHERE nspname = ANY (:names) AND NOT has_schema_privilege(oid, 'USAGE') "
     "ORDER BY 1"
@@ -82,17 +73,6 @@ class Role:
 
 
 @dataclass(frozen=True)
-class Server:
-    """What the server is. `version` as PostgreSQL numbers itself, 140005 being 14.5; a time-out of 0 is none."""
-
-    version: int
-    is_replica: bool
-    is_read_only: bool
-    is_careless: bool
-    transaction_timeout_seconds: float
-
-
-@dataclass(frozen=True)
 class Index:
     """A valid B-tree index: its columns in order, None where there is an expression, and what it leaves out."""
 
@@ -104,11 +84,6 @@ class Index:
 def role(connection: Connection) -> Role:
     """Our role."""
     return Role(**connection.execute(ROLE).one()._mapping)
-
-
-def server(connection: Connection) -> Server:
-    """The server, with the settings that hold for our role."""
-    return Server(**connection.execute(SERVER).one()._mapping)
 
 
 def clock_says(connection: Connection) -> datetime:

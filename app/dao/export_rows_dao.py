@@ -18,13 +18,23 @@ BOARD_ENTRIES = text(
 )
 
 
-def rows(connection: Connection, table_name: str, owner: str, columns: Sequence[str], user_id: UUID) -> Iterator[str]:
-    """The rows whose `owner` is the user, each as the text of a JSON object."""
+def rows(
+    connection: Connection,
+    table_name: str,
+    owner: str,
+    columns: Sequence[str],
+    user_id: UUID,
+    *,
+    is_address: bool = False,
+) -> Iterator[str]:
+    """The rows whose `owner` is the user, or the user's address, each as the text of a JSON object."""
+    is_users = column(owner) == bindparam("user_id", user_id)
+    if is_address:
+        users = table("users", column("id"), column("email_address"))
+        address = select(func.lower(users.c.email_address)).where(users.c.id == bindparam("user_id", user_id))
+        is_users = func.lower(column(owner)) == address.scalar_subquery()
     of_user = (
-        select(*(column(name) for name in columns))
-        .select_from(table(table_name))
-        .where(column(owner) == bindparam("user_id", user_id))
-        .subquery("of_user")
+        select(*(column(name) for name in columns)).select_from(table(table_name)).where(is_users).subquery("of_user")
     )
     as_json = select(cast(func.row_to_json(literal_column("of_user")), Text)).select_from(of_user)
     streamed = connection.execution_options(yield_per=ROWS_PER_FETCH)

@@ -9,26 +9,34 @@ from sqlalchemy import Connection, text
 
 MOST_LISTED = 20
 
+COLUMNS = "id, state, requested_at, ready_at, expires_at, files, files_left_out"
 OF_USER = text(
-    """
-    SELECT id, state, requested_at, ready_at, expires_at FROM user_exports
+    f"""
+    SELECT {COLUMNS} FROM user_exports
     WHERE user_id = :user_id ORDER BY requested_at DESC, id LIMIT :limit
-    """
+    """  # noqa: S608 - constants of this module
 )
-ONE = text(
-    "SELECT id, state, requested_at, ready_at, expires_at FROM user_exports WHERE id = :id AND user_id = :user_id"
-)
+ONE = text(f"SELECT {COLUMNS} FROM user_exports WHERE id = :id AND user_id = :user_id")  # noqa: S608
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far an export is. It can be fetched from `ready_at` until `expires_at`, by the link in the email."""
+    """How far an export is. It can be fetched from `ready_at` until `expires_at`.
+
+    `files` and `files_left_out` of the user's own files it holds, and does not; None before, and where users have none.
+    """
 
     id: UUID
     state: str
     requested_at: datetime
     ready_at: datetime | None
     expires_at: datetime | None
+    files: int | None
+    files_left_out: int | None
+
+    def is_ready(self, now: datetime) -> bool:
+        """Whether it can be fetched at `now`."""
+        return self.state == "ready" and self.expires_at is not None and self.expires_at > now
 
 
 def of_user(connection: Connection, user_id: UUID) -> Sequence[Status]:

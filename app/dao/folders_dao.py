@@ -7,58 +7,45 @@ time, each time with how far it has come in the same commit. `complete` is set w
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from app import clock
-from app.dao import platform_dao
+from app.dao import leases, platform_dao
+from app.dao.leases import Lease, LeasedTable
 from app.dao.platform_dao import READ_IN_INDEX_ORDER
 from app.models.types import LETTER
 
-COLUMNS = "id, folder, worth_pages, pages, begun_at, listed_to, files, orphans, attempts, complete"
+COLUMNS = ("id", "folder", "worth_pages", "pages", "begun_at", "listed_to", "files", "orphans", "attempts", "complete")
+# What was listed begins to grow old with the first page, whoever goes on with it. The snapshot is this statement's,
+# committed before that page is asked for: what wrote a row and has a number below its xmin had ended by then.
+FOLDERS = LeasedTable(
+    "retention.indexed_folders",
+    "id",
+    open=("NOT complete",),
+    returns=COLUMNS[1:],
+    on_lease="""
+        begun_at = CASE WHEN pages = 0 THEN :now ELSE begun_at END,
+        begun_xmin = CASE WHEN pages = 0 THEN CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)
+                          ELSE begun_xmin END
+    """,
+)
 
+LISTED = ", ".join(COLUMNS)
 FIND = text(
     f"""
-    SELECT {COLUMNS} FROM retention.indexed_folders
+    SELECT {LISTED} FROM retention.indexed_folders
     WHERE store = :store AND bucket = :bucket AND folder = ANY (:folders)
     """  # noqa: S608 - constants of this module
 )
 OPEN = text(
     """
-    INSERT INTO retention.indexed_folders (store, bucket, folder, worth_pages, begun_at)
-    VALUES (:store, :bucket, :folder, :worth_pages, :now)
+    INSERT INTO retention.indexed_folders (store, bucket, folder, worth_pages, begun_at, due_at)
+    VALUES (:store, :bucket, :folder, :worth_pages, :now, :now)
     ON CONFLICT DO NOTHING
     """
 )
 
-# What was listed begins to grow old with the first page, whoever goes on with it. The snapshot is this statement's,
-# committed before that page is asked for: what wrote a row and has a number below its xmin had ended by then.
-LEASE = text(
-    f"""
-    UPDATE retention.indexed_folders
-    SET lease_token = :token, lease_until = :until, attempts = attempts + 1,
-        begun_at = CASE WHEN pages = 0 THEN :now ELSE begun_at END,
-        begun_xmin = CASE WHEN pages = 0 THEN CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)
-                          ELSE begun_xmin END
-    WHERE id = :id AND NOT complete AND (lease_until IS NULL OR lease_until <= :now)
-    RETURNING {COLUMNS}
-    """  # noqa: S608
-)
-RELEASE = text(
-    """
-    UPDATE retention.indexed_folders SET lease_token = NULL, lease_until = NULL WHERE id = :id AND lease_token = :token
-    """
-)
-ADVANCE = text(
-    f"""
-    UPDATE retention.indexed_folders
-    SET pages = pages + :pages, listed_to = :listed_to, files = files + :files, orphans = orphans + :orphans,
-        complete = :complete, attempts = 0, lease_until = :until
-    WHERE id = :id AND lease_token = :token
-    RETURNING {COLUMNS}
-    """  # noqa: S608
-)
 ADD_FILES = text(
     """
     INSERT INTO retention.indexed_files (folder_id, reference, rest)
@@ -182,42 +169,34 @@ def open_index(
     return find(connection, store, bucket, [folder])[folder]
 
 
-def lease(connection: Connection, index_id: int, token: UUID, *, now: datetime, until: datetime) -> FolderIndex | None:
-    """Take the lease of an index that is not complete; None if someone else has it."""
-    row = connection.execute(LEASE, {"id": index_id, "token": token, "now": now, "until": until}).one_or_none()
-    return None if row is None else FolderIndex(*row)
-
-
-def release(connection: Connection, index_id: int, token: UUID) -> None:
-    """Give the lease back, if it is still one's own."""
-    connection.execute(RELEASE, {"id": index_id, "token": token})
-
-
 def add(
     connection: Connection,
     index: FolderIndex,
-    token: UUID,
+    lease: Lease,
     names: Sequence[tuple[str, str]],
     *,
     pages: int,
     listed_to: str | None,
     complete: bool,
     until: datetime,
-) -> FolderIndex | None:
+) -> FolderIndex:
     """Add so many pages, and the files' names (reference, rest), to an index under lease, which now lasts `until`.
 
-    None, with nothing written, if the lease was lost.
+    Raises LeaseLost.
     """
     references = [reference for reference, _ in names]
     orphans = count_orphans(connection, references)
-    values = {"pages": pages, "listed_to": listed_to, "complete": complete, "until": until}
-    counts = {"files": len(names), "orphans": orphans}
-    row = connection.execute(ADVANCE, {**values, **counts, "id": index.id, "token": token}).one_or_none()
-    if row is None:
-        return None
+    row = leases.change(
+        connection,
+        lease,
+        add={"pages": pages, "files": len(names), "orphans": orphans},
+        listed_to=listed_to,
+        complete=complete,
+        lease_until=until,
+    )
     rests = _joined(rest for _, rest in names)
     connection.execute(ADD_FILES, {"id": index.id, "references": _joined(references), "rests": rests})
-    return FolderIndex(*row)
+    return FolderIndex(**row)
 
 
 def count_orphans(connection: Connection, references: Sequence[str]) -> int:

@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-RELAY, WORKER = "relay", "worker"
+RELAY, WORKER, PERIODIC = "relay", "worker", "periodic"
+"""The last is when a periodic task of this name last began its work, by the database's clock."""
 CHAINS, ACCOUNTS = "chains", "accounts"
 """The dispatcher of chains, and the relay of account deletions."""
 
@@ -19,6 +20,13 @@ NOTE = text(
 )
 # Of workers whose host names change with every deployment.
 FORGET = text("DELETE FROM retention.heartbeats WHERE kind = 'worker' AND seen_at < :before")
+LEAVE = text("DELETE FROM retention.heartbeats WHERE kind = 'worker' AND name = :name")
+PERIODIC_BEGAN = text(
+    """
+    SELECT now() AS now, extract(epoch FROM now() - seen_at)::float AS since
+    FROM (SELECT 1) AS one LEFT JOIN retention.heartbeats ON kind = 'periodic' AND name = :name
+    """
+)
 RELAYS = text("SELECT name, seen_at FROM retention.heartbeats WHERE kind = 'relay'")
 WORKERS = text("SELECT name FROM retention.heartbeats WHERE kind = 'worker' AND seen_at >= :since ORDER BY name")
 
@@ -28,9 +36,20 @@ def note(connection: Connection, kind: str, name: str, now: datetime) -> None:
     connection.execute(NOTE, {"kind": kind, "name": name, "now": now})
 
 
+def leave(connection: Connection, name: str) -> None:
+    """The worker of this name takes no more work."""
+    connection.execute(LEAVE, {"name": name})
+
+
 def forget_workers(connection: Connection, before: datetime) -> None:
     """Forget workers that were not seen since (aware)."""
     connection.execute(FORGET, {"before": before})
+
+
+def periodic(connection: Connection, task: str) -> tuple[datetime, float | None]:
+    """Now (aware), and the seconds since this periodic task last began; None: never. By the database's clock."""
+    row = connection.execute(PERIODIC_BEGAN, {"name": task}).one()
+    return row.now, row.since
 
 
 def relays_seen(connection: Connection) -> dict[str, datetime]:

@@ -46,7 +46,7 @@ GOING_ON: dict[str, tuple[str, TextClause]] = {
     "chains_waiting": ("chains", text("SELECT count(*) FROM retention.chains WHERE state = 'waiting'")),
     "chains_resting": ("chains", text("SELECT count(*) FROM retention.chains WHERE state = 'resting'")),
     "intents": ("intents", text("SELECT count(*) FROM retention.intents")),
-    "deferred_letters": ("deferred_letters", text("SELECT count(*) FROM retention.deferred_letters")),
+    "deferred_rows": ("deferred_rows", text("SELECT count(*) FROM retention.deferred_rows")),
     "deferred_buckets": ("deferred_buckets", text("SELECT count(*) FROM retention.deferred_buckets")),
     "holds": ("holds", text("SELECT count(*) FROM retention.holds WHERE scope <> :pipeline")),
     "audits": ("audits", text("SELECT count(*) FROM retention.audits WHERE finished_at IS NULL AND NOT abandoned")),
@@ -54,6 +54,7 @@ GOING_ON: dict[str, tuple[str, TextClause]] = {
 
 LOCK = "LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"
 DROP_TABLES = "DROP TABLE {tables}"
+DROP_FUNCTIONS = "DROP FUNCTION IF EXISTS {schema}.require_record_of_lift(), {schema}.record_status(uuid, text)"
 DROP_SCHEMA = "DROP SCHEMA {schema}"
 
 
@@ -102,8 +103,11 @@ def lock(connection: Connection, tables: Collection[str]) -> None:
 
 
 def drop(connection: Connection, tables: Collection[str]) -> None:
-    """These tables and the schema, if nothing else is in it and nothing outside of it depends on them."""
+    """These tables, what their triggers call, and the schema, if nothing else is in it and nothing outside depends on
+    them.
+    """
     _execute(connection, DROP_TABLES, tables)
+    _execute(connection, DROP_FUNCTIONS, tables)
     _execute(connection, DROP_SCHEMA, tables)
 
 

@@ -1,16 +1,20 @@
-"""Attempts to log in, counted in one row for all processes together. All times are aware."""
+"""Attempts to log in, counted in one row for all processes together. All times are aware.
 
-from datetime import datetime
+A host whose clock is ahead makes nobody's attempts forgotten early: the earlier of its time and the database's counts.
+"""
+
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
 COUNT = text(
     """
-    INSERT INTO retention.login_attempts AS kept (key, attempts, ends_at) VALUES (:key, 1, :ends_at)
+    INSERT INTO retention.login_attempts AS kept (key, attempts, ends_at)
+    VALUES (:key, 1, least(:now, now()) + :kept_for)
     ON CONFLICT (key) DO UPDATE
-    SET attempts = CASE WHEN kept.ends_at <= :now THEN 1 ELSE least(kept.attempts, 1000000) + 1 END,
-        ends_at = CASE WHEN kept.ends_at <= :now THEN excluded.ends_at ELSE kept.ends_at END
-    RETURNING attempts, ends_at
+    SET attempts = CASE WHEN kept.ends_at <= least(:now, now()) THEN 1 ELSE least(kept.attempts, 1000000) + 1 END,
+        ends_at = CASE WHEN kept.ends_at <= least(:now, now()) THEN excluded.ends_at ELSE kept.ends_at END
+    RETURNING attempts, ends_at - least(:now, now())
     """
 )
 TAKE_BACK = text("UPDATE retention.login_attempts SET attempts = greatest(attempts - 1, 0) WHERE key = :key")
@@ -20,18 +24,18 @@ PURGE = text(
     DELETE FROM retention.login_attempts
     WHERE key = ANY (ARRAY(
         SELECT key FROM retention.login_attempts
-        WHERE ends_at <= :now ORDER BY ends_at LIMIT :at_most FOR UPDATE SKIP LOCKED
+        WHERE ends_at <= least(:now, now()) ORDER BY ends_at LIMIT :at_most FOR UPDATE SKIP LOCKED
     ))
     """
 )
 
 
-def count(connection: Connection, key: bytes, now: datetime, ends_at: datetime) -> tuple[int, datetime]:
-    """Count an attempt. Returns how many there were since the first, this one included, and when they are forgotten.
+def count(connection: Connection, key: bytes, now: datetime, kept_for: timedelta) -> tuple[int, timedelta]:
+    """Count an attempt. Returns how many there were since the first, this one included, and for how long they count.
 
-    The first one's `ends_at` holds for those that follow.
+    They are forgotten together, so long after the first.
     """
-    row = connection.execute(COUNT, {"key": key, "now": now, "ends_at": ends_at}).one()
+    row = connection.execute(COUNT, {"key": key, "now": now, "kept_for": kept_for}).one()
     return row[0], row[1]
 
 

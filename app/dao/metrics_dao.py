@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, text
 HELD_BACK = text(
     """
     SELECT reason, count(*) AS held, min(first_failed_at) AS oldest
-    FROM (SELECT reason, first_failed_at FROM retention.deferred_letters
+    FROM (SELECT reason, first_failed_at FROM retention.deferred_rows
           UNION ALL
           SELECT reason, first_failed_at FROM retention.deferred_buckets) AS all_held
     GROUP BY reason
@@ -59,7 +59,7 @@ LAST_AUDIT = text(
 
 
 def held_back(connection: Connection) -> Sequence[Row[tuple[str, int, datetime]]]:
-    """Letters held back by reason, a bucket that refuses everything counted once a service, and since when."""
+    """Rows held back by reason, a bucket that refuses everything counted once a service, and since when."""
     return connection.execute(HELD_BACK).all()
 
 

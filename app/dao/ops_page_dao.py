@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -48,11 +49,12 @@ NIGHTS = text(
 
 HELD_BACK_BY_REASON = text(
     """
-    SELECT reason, count(*) AS letters, count(DISTINCT service_id) AS services, max(attempts) AS attempts,
+    SELECT concat_ws(' ', reason, sqlstate, refused_by) AS why, reason, count(*) AS rows,
+           count(DISTINCT service_id) AS services, max(attempts) AS attempts,
            min(first_failed_at) AS since, min(next_attempt_at) AS next_attempt_at
-    FROM retention.deferred_letters
-    GROUP BY reason
-    ORDER BY letters DESC, reason
+    FROM retention.deferred_rows
+    GROUP BY reason, sqlstate, refused_by
+    ORDER BY rows DESC, reason
     """
 )
 
@@ -73,6 +75,14 @@ DELETIONS = text(
     WHERE state = ANY (:states)
     GROUP BY state
     ORDER BY state
+    """
+)
+KEPT_DELETIONS = text(
+    """
+    SELECT user_id, state, reason, attempts, requested_at FROM user_deletions
+    WHERE state = ANY (:states) AND reason IS NOT NULL
+    ORDER BY requested_at
+    LIMIT :at_most
     """
 )
 IN_FLIGHT = ("requested", "running", "blocked")
@@ -110,10 +120,11 @@ class Night:
 
 @dataclass(frozen=True)
 class HeldBack:
-    """Letters that are held back for the same reason."""
+    """Rows that are held back for the same reason. `why` also names what refused them, if that was the database."""
 
+    why: str
     reason: str
-    letters: int
+    rows: int
     services: int
     attempts: int
     since: datetime
@@ -135,6 +146,17 @@ class Deletions:
 
     state: str
     accounts: int
+    since: datetime
+
+
+@dataclass(frozen=True)
+class KeptDeletion:
+    """A deletion that can't go on for now, and why: names of the schema, ids and codes."""
+
+    user_id: UUID
+    state: str
+    reason: str
+    attempts: int
     since: datetime
 
 
@@ -168,3 +190,11 @@ def resting(connection: Connection) -> list[Resting]:
 def deletions_in_flight(connection: Connection) -> list[Deletions]:
     """Accounts that are being deleted, by state."""
     return [Deletions(*row) for row in connection.execute(DELETIONS, {"states": list(IN_FLIGHT)})]
+
+
+def kept_deletions(connection: Connection, at_most: int) -> list[KeptDeletion]:
+    """Deletions that something keeps, those that were asked for first."""
+    return [
+        KeptDeletion(*row)
+        for row in connection.execute(KEPT_DELETIONS, {"states": list(IN_FLIGHT), "at_most": at_most})
+    ]

@@ -1,6 +1,6 @@
 """What tonight would do, and what was done: questions only, nothing is written."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from app import clock
 from app.dao import platform_dao
+from app.dao.letter_statuses import IS_FINAL, IS_UNFINISHED, LetterStatuses
 from app.models.types import LETTER
 
 # As for the choice of a batch, the bounds are hidden from the planner, which may not sort (docs/adr/0005): it reads the
@@ -16,15 +17,16 @@ from app.models.types import LETTER
 OVERDUE_OF_SERVICE = """
     SELECT count(*) FILTER (WHERE it.goes AND n.key_type <> 'test') AS rows,
            count(*) FILTER (WHERE it.goes AND n.key_type = 'test') AS test_rows,
-           count(*) FILTER (WHERE n.not_final) AS not_final,
-           count(*) FILTER (WHERE NOT n.not_final AND n.deferred) AS deferred,
-           count(*) FILTER (WHERE NOT n.not_final AND NOT n.deferred AND n.referred_to) AS referred_to,
+           count(*) FILTER (WHERE NOT n.final AND n.unfinished) AS not_final,
+           count(*) FILTER (WHERE NOT n.final AND NOT n.unfinished) AS unknown_status,
+           count(*) FILTER (WHERE n.final AND n.deferred) AS deferred,
+           count(*) FILTER (WHERE n.final AND NOT n.deferred AND n.referred_to) AS referred_to,
            min(n.created_at) AS oldest, count(*) AS seen
     FROM (
         SELECT n.created_at, n.key_type,
-               :is_letter AND coalesce(n.notification_status = ANY (CAST(:not_final AS {status}[])), true) AS not_final,
-               :is_letter AND n.id IN (SELECT notification_id FROM retention.deferred_letters
-                                       WHERE service_id = :service_id AND next_attempt_at > :now) AS deferred,
+               NOT :is_letter OR {is_final} AS final, {is_unfinished} AS unfinished,
+               n.id IN (SELECT notification_id FROM retention.deferred_rows
+                         WHERE service_id = :service_id AND next_attempt_at > :now) AS deferred,
                {referred} AS referred_to
         FROM {notifications} AS n
         WHERE n.service_id = (SELECT CAST(:service_id AS uuid))
@@ -33,7 +35,7 @@ OVERDUE_OF_SERVICE = """
         ORDER BY n.created_at
         LIMIT :at_most
     ) AS n
-    CROSS JOIN LATERAL (SELECT NOT (n.not_final OR n.deferred OR n.referred_to) AS goes) AS it
+    CROSS JOIN LATERAL (SELECT n.final AND NOT (n.deferred OR n.referred_to) AS goes) AS it
     """
 
 RUNS = text(
@@ -90,8 +92,9 @@ LEFT_IN_CHAINS = text(
 
 @dataclass(frozen=True)
 class ServiceOverdue:
-    """What of a service and type is past its cut-off (aware). `deferred` letters wait for their next attempt; the rows
-    that are `referred_to` by those of another table stay with them.
+    """What of a service and type is past its cut-off (aware). Letters that are `not_final` are still under way, those
+    of `unknown_status` in none that is known. `deferred` letters wait for their next attempt; the rows that are
+    `referred_to` by those of another table stay with them.
 
     With `more` the counts are those of its oldest rows, and each may be higher. `on_hold` is what would go but for a
     hold: the caller knows.
@@ -102,6 +105,7 @@ class ServiceOverdue:
     rows: int
     test_rows: int
     not_final: int
+    unknown_status: int
     deferred: int
     referred_to: int
     oldest: datetime | None
@@ -113,7 +117,7 @@ def overdue_of_services(
     connection: Connection,
     notification_type: str,
     services: Sequence[tuple[UUID, datetime]],
-    not_final: Collection[str],
+    statuses: LetterStatuses,
     now: datetime,
     at_most: int | None,
 ) -> Iterator[ServiceOverdue]:
@@ -125,11 +129,11 @@ def overdue_of_services(
     values = {
         "notification_type": platform.a_type(notification_type),
         "is_letter": notification_type == LETTER,
-        "not_final": platform.statuses(not_final),
+        **statuses.values(platform),
         "now": now,
         "at_most": at_most,
     }
-    statement = platform.clause(OVERDUE_OF_SERVICE)
+    statement = platform.clause(OVERDUE_OF_SERVICE, is_final=IS_FINAL, is_unfinished=IS_UNFINISHED)
     for service_id, cutoff in services:
         bounds = {"service_id": service_id, "created_before": clock.to_column(cutoff)}
         row = connection.execute(statement, values | bounds).one()
@@ -139,6 +143,7 @@ def overdue_of_services(
             row.rows,
             row.test_rows,
             row.not_final,
+            row.unknown_status,
             row.deferred,
             row.referred_to,
             clock.from_column(row.oldest) if row.oldest else None,

@@ -16,7 +16,16 @@ from sqlalchemy import TextClause, text
 
 from app import own_schema
 from app.dao.adoption_sql import quoted
-from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES, RETENTIONS, SERVICES, Catalogue, Column
+from app.dao.catalogue import (
+    HISTORY,
+    NOTIFICATIONS,
+    PARTITIONED_TABLE,
+    PLATFORM_TABLES,
+    RETENTIONS,
+    SERVICES,
+    Catalogue,
+    Column,
+)
 from app.dao.copying import Copy, How, copies
 from app.dao.referring import Action, Plan, plans
 from app.db import PlatformTables
@@ -35,6 +44,18 @@ WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 """Columns whose words are bound, by the placeholders of their types."""
 OF_LETTER_FILES = ("reference", "postage")
 """Columns of notifications without which a platform can do whose letters have no files."""
+
+
+IN_BATCH = "n.ctid = ANY (ARRAY(SELECT row_address FROM retention_batch))"
+IN_BATCH_OF_PARTITIONS = """n.ctid = ANY (ARRAY(SELECT row_address FROM retention_batch))
+  AND (n.tableoid, n.ctid) IN (SELECT row_table, row_address FROM retention_batch)
+  AND n.created_at >= (SELECT min(created_at) FROM retention_batch)
+  AND n.created_at <= (SELECT max(created_at) FROM retention_batch)"""
+"""That row n of notifications is in the batch's temporary table. An address is of one partition; the bounds leave those
+aside that have no row of the batch.
+"""
+OF_HISTORY_KEY = ("id", "created_at")
+"""The key of a history that is partitioned by created_at."""
 
 
 class HistoryNotCovered(RuntimeError):
@@ -111,9 +132,9 @@ class Platform:
         """The status as it is bound; None if no row can have it."""
         return _word(self._column(NOTIFICATIONS, STATUS), word)
 
-    def statuses(self, words: Collection[str]) -> list[str]:
-        """Of these statuses, those that a row can have."""
-        return [word for word in words if self.a_status(word) is not None]
+    def statuses(self, words: Collection[str] | None) -> list[str] | None:
+        """Of these statuses, those that a row can have; None stays None."""
+        return None if words is None else [word for word in words if self.a_status(word) is not None]
 
     @property
     def known_statuses(self) -> tuple[str, ...]:
@@ -131,6 +152,10 @@ class Platform:
         return self._once(
             ("driver", template, *parts.items()), lambda: _filled(template, parts, self._names, "%", "%%")
         )
+
+    def printed(self, template: str, **parts: str) -> str:
+        """The template for a person to run: nothing is escaped for a driver."""
+        return _filled(template, parts, self._names, "%", "%")
 
     def driver_for(self, plan: Plan, template: str, **parts: str) -> str:
         """The same for one foreign key: it also names `{table}`, `{refers}` and `{referred_by_key}`."""
@@ -174,13 +199,22 @@ class Platform:
             "services": SERVICES,
             "retentions": RETENTIONS,
         }
+        is_partitioned = live is not None and live.kind == PARTITIONED_TABLE
+        named = {"in_batch": IN_BATCH_OF_PARTITIONS if is_partitioned else IN_BATCH, "history_key": self._history_key}
         referred = " OR ".join(plan.is_referred_to for plan in self.deferring) or "false"
         return MappingProxyType(
-            {"referred": f"({referred})"}
+            {"referred": f"({referred})", **named}
             | {placeholder: self._table(name) for placeholder, name in tables.items()}
             | {placeholder: _type_name(self._column(*column)) for placeholder, column in WORDS.items()}
             | {name: f"n.{name}" if live is None or name in live.columns else "NULL::text" for name in OF_LETTER_FILES}
         )
+
+    @property
+    def _history_key(self) -> str:
+        """The columns by which history has a row once."""
+        history = self.catalogue.tables.get(HISTORY)
+        is_wide = history is not None and not history.is_unique_by("id") and history.is_unique_by(*OF_HISTORY_KEY)
+        return ", ".join(OF_HISTORY_KEY if is_wide else OF_HISTORY_KEY[:1])
 
     @cached_property
     def _names_that_move(self) -> Mapping[str, str]:

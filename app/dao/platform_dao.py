@@ -43,6 +43,9 @@ SELECT set_config('enable_sort', 'off', true), set_config('enable_incremental_so
 """
 READ_IN_INDEX_ORDER_AND_STAMP = READ_IN_INDEX_ORDER + ", (" + STAMP + ")"
 
+IN_ORDER = "read-in-index-order"
+"""In a connection's info: the transaction that has those settings."""
+
 ALL_TABLES = "SELECT FROM {notifications}, {history}, {services}, {retentions} LIMIT 0"
 
 _known: dict[tuple[URL, PlatformTables], Platform] = {}
@@ -68,13 +71,23 @@ def read_anew(connection: Connection) -> Platform:
 def checked_in_index_order(connection: Connection) -> Platform:
     """The platform as it is now; what follows in this transaction reads indexes in order."""
     *_, stamp = connection.exec_driver_sql(READ_IN_INDEX_ORDER_AND_STAMP, _values(connection)).one()
+    _note_order(connection)
     return _with(connection, stamp)
 
 
 def known_in_index_order(connection: Connection) -> Platform:
     """The platform as it was read last; what follows in this transaction reads indexes in order."""
-    connection.exec_driver_sql(READ_IN_INDEX_ORDER)
+    transaction = connection.get_transaction()
+    if transaction is None or connection.info.get(IN_ORDER) is not transaction:
+        connection.exec_driver_sql(READ_IN_INDEX_ORDER)
+        _note_order(connection)
     return known(connection)
+
+
+def _note_order(connection: Connection) -> None:
+    """The settings hold for the transaction; behind a savepoint they may be undone with it, and are made each time."""
+    if not connection.in_nested_transaction():
+        connection.info[IN_ORDER] = connection.get_transaction()
 
 
 def usable(connection: Connection) -> Platform:

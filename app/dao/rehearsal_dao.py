@@ -11,7 +11,7 @@ DIFFERENCES = """
 SELECT {differences}
 FROM {notifications} AS n
 JOIN {history} AS h ON h.id = n.id
-WHERE n.ctid = ANY (ARRAY(SELECT row_address FROM retention_batch))
+WHERE {in_batch}
   AND coalesce(n.updated_at, n.created_at) >= coalesce(h.updated_at, h.created_at)
 """
 

@@ -56,12 +56,24 @@ RECORD_STEP = text(
     INSERT INTO retention.steps
         (night, chain_id, task_id, notification_type, service_id, cutoff, stage, slice, step, started_at, seconds,
          outcome, chosen, moved, deleted, files_deleted, without_file, deferred, not_final,
-         min_created_at, max_created_at, failures)
+         min_created_at, max_created_at, failures, services, removed_of)
     VALUES
         (:night, :chain_id, :task_id, :notification_type, :service_id, :cutoff, :stage, :slice, :step, :started_at,
          :seconds, :outcome, :chosen, :moved, :deleted, :files_deleted, :without_file, :deferred, :not_final,
-         :min_created_at, :max_created_at, CAST(:failures AS jsonb))
+         :min_created_at, :max_created_at, CAST(:failures AS jsonb), CAST(:services AS uuid[]),
+         CAST(:removed_of AS integer[]))
     """
+)
+
+# A letter batch tries its record before the first file goes: what the database refuses of it costs nothing then. What
+# was tried is undone, and the record is written under the same number when it is known what the step did.
+BEFORE_RESERVING = text("SAVEPOINT before_reserving")
+RESERVE_STEP = text(RECORD_STEP.text + " RETURNING id")
+BACK_TO_BEFORE_RESERVING = text("ROLLBACK TO SAVEPOINT before_reserving")
+COMPLETE_STEP = text(
+    RECORD_STEP.text.replace("(night, chain_id", "(id, night, chain_id").replace(
+        "VALUES\n        (:night", "OVERRIDING SYSTEM VALUE VALUES\n        (:id, :night"
+    )
 )
 
 RECORD_LOOK = text(
@@ -86,28 +98,32 @@ ACCEPT = text(
 
 WRITE_INTENT = text(
     """
-    INSERT INTO retention.intents
-        (chain_id, step, service_id, kind, looked_in, from_created_at, to_created_at, written_at)
-    VALUES (:chain_id, :step, :service_id, :kind, :looked_in, :from_created_at, :to_created_at, :now)
+    INSERT INTO retention.intents (chain_id, step, service_id, kind, looked_in, notification_ids, written_at)
+    VALUES (:chain_id, :step, :service_id, :kind, :looked_in, CAST(:ids AS uuid[]), :now)
     RETURNING id
     """
 )
-INTENTS = text(
+COVERED = text(
     """
-    SELECT from_created_at, to_created_at FROM retention.intents
-    WHERE service_id = :service_id AND kind = :kind AND looked_in = :looked_in
+    SELECT covered.id FROM retention.intents AS i, unnest(i.notification_ids) AS covered (id)
+    WHERE i.service_id = :service_id AND i.kind = :kind AND i.looked_in = :looked_in
+      AND covered.id IN (SELECT unnest(CAST(:ids AS uuid[])))
     """
 )
 FINISH_INTENT = text("DELETE FROM retention.intents WHERE id = :id")
 FINISH_CHAIN = text("DELETE FROM retention.intents WHERE chain_id = :chain_id")
 
+NOT_ON_HOLD = "NOT EXISTS (SELECT FROM retention.holds WHERE scope = record.service_id::text)"
 # In this order: a run goes after what refers to it. Chains that have not ended stay, and their run with them.
 PURGE = (
     text(
-        """
+        f"""
         DELETE FROM retention.steps WHERE id IN
-             (SELECT id FROM retention.steps WHERE started_at < :before AND counted ORDER BY started_at LIMIT :limit)
-        """
+            (SELECT id FROM retention.steps AS record
+             WHERE started_at < :before AND counted AND {NOT_ON_HOLD}
+               AND NOT EXISTS (SELECT FROM retention.holds WHERE scope = ANY (record.services::text[]))
+             ORDER BY started_at LIMIT :limit)
+        """  # noqa: S608 - constants of this module
     ),
     text(
         """
@@ -116,16 +132,17 @@ PURGE = (
         """
     ),
     text(
-        """
+        f"""
         DELETE FROM retention.intents WHERE id IN
-            (SELECT id FROM retention.intents WHERE written_at < :before LIMIT :limit)
-        """
+            (SELECT id FROM retention.intents AS record WHERE written_at < :before AND {NOT_ON_HOLD} LIMIT :limit)
+        """  # noqa: S608 - constants of this module
     ),
     text(
-        """
+        f"""
         DELETE FROM retention.ops_actions WHERE id IN
-            (SELECT id FROM retention.ops_actions WHERE acted_at < :before ORDER BY acted_at LIMIT :limit)
-        """
+            (SELECT id FROM retention.ops_actions AS record
+             WHERE acted_at < :before AND {NOT_ON_HOLD} ORDER BY acted_at LIMIT :limit)
+        """  # noqa: S608 - constants of this module
     ),
     text(
         """
@@ -134,10 +151,11 @@ PURGE = (
         """
     ),
     text(
-        """
+        f"""
         DELETE FROM retention.chains WHERE id IN
-            (SELECT id FROM retention.chains WHERE night < :before AND state = 'ended' ORDER BY night LIMIT :limit)
-        """
+            (SELECT id FROM retention.chains AS record
+             WHERE night < :before AND state = 'ended' AND {NOT_ON_HOLD} ORDER BY night LIMIT :limit)
+        """  # noqa: S608 - constants of this module
     ),
     text(
         """
@@ -178,7 +196,7 @@ class StepRecord:
     chain_id: int | None
     task_id: str | None
     notification_type: str
-    service_id: UUID
+    service_id: UUID | None
     cutoff: datetime
     stage: str
     slice: int
@@ -197,6 +215,9 @@ class StepRecord:
     max_created_at: datetime | None
     failures: Mapping[str, int]
     """What went wrong with single letters and buckets, by code."""
+    services: list[UUID] | None = None
+    """Of a step over many services: those of which rows went, and in `removed_of` how many of each."""
+    removed_of: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -257,13 +278,36 @@ def nights_begun(connection: Connection, night: date, notification_types: Sequen
     return begun, before
 
 
-def record_step(connection: Connection, record: StepRecord, looks: Mapping[str, Look]) -> None:
+def reserve_step(connection: Connection, record: StepRecord) -> int:
+    """See that the database takes a step's record, before the step does what can't be undone. Returns the record's id,
+    for `complete_step`.
+    """
+    connection.execute(BEFORE_RESERVING)
+    step_id = int(connection.execute(RESERVE_STEP, _values(record)).scalar_one())
+    connection.execute(BACK_TO_BEFORE_RESERVING)
+    return step_id
+
+
+def complete_step(connection: Connection, step_id: int, record: StepRecord) -> None:
+    """Write down what a step did, under the number that was reserved in the same transaction."""
+    connection.execute(COMPLETE_STEP, {**_values(record), "id": step_id})
+
+
+def record_step(connection: Connection, record: StepRecord) -> None:
     """Write down what a step did, in its own transaction."""
-    failures = json.dumps(record.failures) if record.failures else None
-    connection.execute(RECORD_STEP, {**vars(record), "failures": failures})
+    connection.execute(RECORD_STEP, _values(record))
+
+
+def record_looks(connection: Connection, night: date, looks: Mapping[str, Look]) -> None:
+    """Write down how many letters were looked for in each bucket, and how many had no file."""
     for bucket, look in looks.items():
-        values = {"night": record.night, "bucket": bucket, "looked": look.looked, "missing": look.missing}
-        connection.execute(RECORD_LOOK, values)
+        connection.execute(
+            RECORD_LOOK, {"night": night, "bucket": bucket, "looked": look.looked, "missing": look.missing}
+        )
+
+
+def _values(record: StepRecord) -> dict[str, object]:
+    return {**vars(record), "failures": json.dumps(record.failures) if record.failures else None}
 
 
 def looks_of_night(connection: Connection, night: date) -> dict[str, Look]:
@@ -289,30 +333,28 @@ def write_intent(
     service_id: UUID,
     kind: str,
     looked_in: str,
-    from_created_at: datetime,
-    to_created_at: datetime,
+    ids: Sequence[UUID],
     now: datetime,
 ) -> int:
-    """Write ahead whose files are about to be deleted. Returns the intent's id."""
+    """Write ahead that the files of exactly these letters are about to be deleted. Returns the intent's id."""
     values = {
         "chain_id": chain_id,
         "step": step,
         "service_id": service_id,
         "kind": kind,
         "looked_in": looked_in,
-        "from_created_at": from_created_at,
-        "to_created_at": to_created_at,
+        "ids": list(ids),
         "now": now,
     }
     return int(connection.execute(WRITE_INTENT, values).scalar_one())
 
 
-def intents_of_service(
-    connection: Connection, service_id: UUID, kind: str, looked_in: str
-) -> list[tuple[datetime, datetime]]:
-    """The unfinished intents of a service that were found in the same places: ranges of created_at (aware, closed)."""
-    rows = connection.execute(INTENTS, {"service_id": service_id, "kind": kind, "looked_in": looked_in})
-    return [(row[0], row[1]) for row in rows]
+def covered_by_intents(
+    connection: Connection, service_id: UUID, kind: str, looked_in: str, ids: Sequence[UUID]
+) -> set[UUID]:
+    """Those of these letters that an unfinished intent names whose files were found in the same places."""
+    values = {"service_id": service_id, "kind": kind, "looked_in": looked_in, "ids": list(ids)}
+    return set(connection.execute(COVERED, values).scalars())
 
 
 def finish_intent(connection: Connection, intent_id: int) -> None:

@@ -24,17 +24,18 @@ DAYS_IN_USE = """
     WHERE notification_type = CAST(:retention_type AS {retention_type})
     """
 
-NOT_POSITIVE = """
-    SELECT service_id, notification_type::text AS notification_type, days_of_retention AS days
+REFUSED = """
+    SELECT service_id, notification_type::text AS notification_type, min(days_of_retention) AS days, count(*) AS own
     FROM {retentions}
-    WHERE days_of_retention <= 0
+    GROUP BY service_id, notification_type
+    HAVING count(*) > 1 OR min(days_of_retention) <= 0
     ORDER BY service_id, notification_type
     """
 
 # One probe of the index on (service_id, notification_type, created_at), or of the platform's own that is nearest to it,
 # per service: the LIMIT keeps the planner from joining the two tables whole.
 WITH_OVERDUE = """
-    SELECT s.id, c.created_before
+    SELECT s.id, c.created_before, c.days
     FROM {services} AS s
     LEFT JOIN {retentions} AS r
            ON r.service_id = s.id AND r.notification_type = CAST(:retention_type AS {retention_type})
@@ -53,11 +54,19 @@ WITH_OVERDUE = """
 
 @dataclass(frozen=True)
 class RefusedRetention:
-    """A retention of no days or fewer, which is refused."""
+    """A service's retention of no days or fewer, or its several ones, of which `days` is the least."""
 
     service_id: UUID
     notification_type: str
     days: int
+    own: int
+
+    @property
+    def why(self) -> str:
+        """Why nothing of it goes, and what to do."""
+        if self.own > 1:
+            return f"there are {self.own} retentions of this service and type; delete all but the right one"
+        return f"a retention of {self.days} days is refused; it must be 1 or more"
 
 
 def is_service(connection: Connection, service_id: UUID) -> bool:
@@ -89,14 +98,14 @@ def days_in_use(connection: Connection, notification_type: str) -> set[int]:
 
 
 def refused(connection: Connection) -> list[RefusedRetention]:
-    """Services and types whose retention is zero or negative."""
-    return [RefusedRetention(*row) for row in connection.execute(platform_dao.known(connection).clause(NOT_POSITIVE))]
+    """Services and types whose retention is zero or negative, or that have several."""
+    return [RefusedRetention(*row) for row in connection.execute(platform_dao.known(connection).clause(REFUSED))]
 
 
 def services_with_overdue(
     connection: Connection, notification_type: str, cutoff_of_days: Mapping[int, datetime], default_days: int
-) -> list[tuple[UUID, datetime]]:
-    """Services that have a row of the type past their cut-off, each with its cut-off (aware), by id.
+) -> list[tuple[UUID, datetime, int]]:
+    """Services that have a row of the type past their cut-off, each with its cut-off (aware) and its days, by id.
 
     `cutoff_of_days` gives the cut-off for every retention; services with one that it lacks are left out.
     """
@@ -108,4 +117,5 @@ def services_with_overdue(
         "cutoffs": [clock.to_column(cutoff) for cutoff in cutoff_of_days.values()],
         "default_days": default_days,
     }
-    return [(row[0], clock.from_column(row[1])) for row in connection.execute(platform.clause(WITH_OVERDUE), values)]
+    found = connection.execute(platform.clause(WITH_OVERDUE), values)
+    return [(service_id, clock.from_column(before), days) for service_id, before, days in found]

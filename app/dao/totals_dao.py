@@ -4,15 +4,21 @@ The records of steps are folded into `retention.totals` by the dispatcher, out o
 amount and that of the records not folded yet, read in one snapshot: never one of them twice, never one not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from app.dao import turns_dao
+
 ROWS_MOVED, TEST_ROWS_DELETED = "rows_moved", "test_rows_deleted"
 FILES_DELETED, FILES_FAILED = "files_deleted", "files_failed"
 SESSIONS_DELETED = "sessions_deleted"
+MESSAGES_REFUSED = "messages_refused"
+"""Not folded but added at once: there is no record of a message that was refused."""
+WHY_REFUSED = ("envelope", "headers", "body", "unknown-task", "too-late", "arguments")
+"""Its labels."""
 STEP_SECONDS, STEP_ROWS = "step_seconds", "step_rows"
 SUM = ".sum"
 LAST_SUCCESS = "last_success"
@@ -57,8 +63,6 @@ AMOUNTS = """
     SELECT 'sessions_deleted', '', 0, sum(sessions) FROM fresh_batches HAVING count(*) > 0
 """
 
-# Whoever comes second has nothing to do.
-TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('retention.totals', 0))")
 FOLD = text(
     f"""
     WITH fresh_steps AS (
@@ -87,6 +91,12 @@ READ = text(
     ORDER BY counter, label, bound
     """  # noqa: S608
 )
+ADD = text(
+    """
+    INSERT INTO retention.totals (counter, label, bound, amount) VALUES (:counter, :label, 0, :amount)
+    ON CONFLICT (counter, label, bound) DO UPDATE SET amount = totals.amount + excluded.amount
+    """
+)
 RECORD_SESSIONS = text("INSERT INTO retention.session_batches (removed_at, sessions) VALUES (:now, :sessions)")
 
 BOUNDS = {"seconds_bounds": list(SECONDS_BOUNDS), "rows_bounds": list(ROWS_BOUNDS)}
@@ -104,8 +114,14 @@ class Total:
 
 def fold(connection: Connection, at_most: int) -> None:
     """Fold so many records of steps, and of session batches, into the totals; nothing while somebody else does."""
-    if connection.execute(TRY_LOCK).scalar():
+    if turns_dao.try_to_take(connection, turns_dao.TOTALS):  # whoever comes second has nothing to do
         connection.execute(FOLD, {**BOUNDS, "at_most": at_most})
+
+
+def add(connection: Connection, counter: str, amounts: Mapping[str, float]) -> None:
+    """Add to a counter, by label; in the order of the labels, so that two who do so wait for each other at most."""
+    for label, amount in sorted(amounts.items()):
+        connection.execute(ADD, {"counter": counter, "label": label, "amount": amount})
 
 
 def read(connection: Connection) -> Sequence[Total]:

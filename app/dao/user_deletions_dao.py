@@ -10,7 +10,26 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from app.dao import leases, turns_dao
+from app.dao.leases import LeasedTable
 from app.dao.users_dao import IN_DELETION
+
+DELETIONS = LeasedTable(
+    "user_deletions",
+    "user_id",
+    open=("state IN ('requested', 'running')",),
+    on_lease="state = 'running', started_at = coalesce(started_at, :now)",
+    blocked="blocked",
+    unblocked="requested",
+)
+# A deletion that is complete has one thing left to do.
+CONFIRMATIONS = LeasedTable(
+    "user_deletions",
+    "user_id",
+    open=("state = 'complete' AND confirmation_address IS NOT NULL",),
+    returns=("confirmation_address",),
+    attempts="confirmation_attempts",
+)
 
 RECORD_COLUMNS = """
     user_id, state, reason, requested_by, requested_by_id, requested_at, items, rows_done, files_done, attempts,
@@ -19,6 +38,15 @@ RECORD_COLUMNS = """
 """
 
 EXISTS = text("SELECT EXISTS (SELECT FROM users WHERE id = :id)")
+ADDRESS = text("SELECT email_address FROM users WHERE id = :id")
+# Of a deletion that may have done something, or whose user's row is gone, the flag no longer decides.
+LACKS_MARK = text(
+    """
+    SELECT NOT coalesce(user_in_deletion(users.flags), false)
+    FROM users JOIN user_deletions AS deletion ON deletion.user_id = users.id
+    WHERE users.id = :id AND deletion.rows_done = 0 AND deletion.files_done = 0 AND deletion.attempts = 1
+    """
+)
 
 # The mark -------------------------------------------------------------------------------------------------------
 
@@ -48,14 +76,6 @@ DESCRIBE = text(
     WHERE user_id = :id
     """
 )
-REOPEN = text(
-    """
-    UPDATE user_deletions
-    SET state = 'requested', reason = NULL, requested_by = :by, requested_by_id = :by_id, requested_at = :now,
-        due_at = :now, attempts = 0, sent_at = NULL
-    WHERE user_id = :id AND state = 'blocked'
-    """
-)
 SET_ITEMS = text("UPDATE user_deletions SET items = :items WHERE user_id = :id")
 EXPORT_PENDING = text(
     """
@@ -66,12 +86,10 @@ EXPORT_PENDING = text(
 
 # Who else can manage a service ----------------------------------------------------------------------------------
 
-# Two managers who go at the same time must see each other; always in the same order.
-LOCK_MANAGED = text(
+# Two managers who go at the same time must see each other: each service that one of them manages has its turn.
+MANAGED = text(
     """
-    SELECT pg_advisory_xact_lock(hashtextextended('accounts.managers.' || service_id, 0))
-    FROM (SELECT DISTINCT service_id FROM permissions
-          WHERE user_id = :id AND permission = 'manage_service' ORDER BY service_id) AS managed
+    SELECT DISTINCT service_id FROM permissions WHERE user_id = :id AND permission = 'manage_service'
     """
 )
 MANAGED_BY_NOBODY_ELSE = text(
@@ -90,107 +108,35 @@ MANAGED_BY_NOBODY_ELSE = text(
 
 # The work -------------------------------------------------------------------------------------------------------
 
-# The message that holds the lease may take it again: a broker that hands a dead worker's message on keeps its id.
-# From the second attempt without progress on, the next one must wait: what kills its worker can't spin.
-CLAIM = text(
-    """
-    UPDATE user_deletions
-    SET state = 'running', lease_token = :token, lease_until = :until, attempts = attempts + 1,
-        started_at = coalesce(started_at, :now),
-        due_at = CASE WHEN attempts = 0 THEN due_at
-                      ELSE :now + make_interval(secs => least(:longest, :base * power(2, least(attempts, 20) - 1)))
-                 END
-    WHERE user_id = :id AND state IN ('requested', 'running') AND due_at <= :now
-      AND (lease_until IS NULL OR lease_until <= :now OR lease_token = :token)
-    RETURNING user_id, lease_token, attempts
-    """
-)
-PROGRESS = text(
-    """
-    UPDATE user_deletions
-    SET rows_done = rows_done + :rows, files_done = files_done + :files, attempts = 0, lease_until = :until
-    WHERE user_id = :id AND state = 'running' AND lease_token = :token
-    """
-)
-RELEASE = text(
-    """
-    UPDATE user_deletions
-    SET state = :state, reason = :reason, due_at = :due_at, sent_at = :sent_at, completed_at = :completed_at,
-        attempts = CASE WHEN :has_failed THEN attempts ELSE 0 END, lease_until = NULL, lease_token = NULL
-    WHERE user_id = :id AND state = 'running' AND lease_token = :token
-    """
-)
 RETAIN_EMAIL = text(
     "INSERT INTO retained_emails (id, email_address, retained_at) VALUES (gen_random_uuid(), :address, :now)"
 )
 DELETE_USER = text("DELETE FROM users WHERE id = :id")
-
-# Sent again only after a while: a deep queue must not fill with the same wake-up.
-DUE = text(
-    """
-    UPDATE user_deletions AS deletion
-    SET sent_at = :now
-    FROM (
-        SELECT user_id FROM user_deletions
-        WHERE (state IN ('requested', 'running') OR (state = 'complete' AND confirmation_address IS NOT NULL))
-          AND due_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
-          AND (sent_at IS NULL OR sent_at <= :sent_before)
-        ORDER BY due_at
-        LIMIT :at_most
-        FOR UPDATE SKIP LOCKED
-    ) AS due
-    WHERE deletion.user_id = due.user_id
-    RETURNING deletion.user_id
-    """
-)
+SET_CONFIRMATION_ADDRESS = text("UPDATE user_deletions SET confirmation_address = :address WHERE user_id = :id")
 
 # A mark that came while no trigger looked (a restore, replication). Writing the flags again has it captured.
-CAPTURE_MISSED = text(
+MISSED = text(
     """
-    UPDATE users SET flags = flags
-    WHERE id = ANY (ARRAY(
-        SELECT id FROM users
-        WHERE user_in_deletion(flags) AND NOT EXISTS (SELECT FROM user_deletions WHERE user_id = users.id)
-        ORDER BY id
-        LIMIT :at_most
-        FOR UPDATE SKIP LOCKED
-    ))
+    SELECT id FROM users
+    WHERE user_in_deletion(flags) AND NOT EXISTS (SELECT FROM user_deletions WHERE user_id = users.id)
+    ORDER BY id
+    LIMIT :at_most
+    FOR UPDATE SKIP LOCKED
     """
 )
+CAPTURE = text("UPDATE users SET flags = flags WHERE id = ANY (:ids)")
 # Those in whose confirmation an address is still kept are not over.
-PURGE = text(
+PAST = text(
     """
-    DELETE FROM user_deletions
-    WHERE user_id = ANY (ARRAY(
-        SELECT user_id FROM user_deletions
-        WHERE state = 'complete' AND completed_at < :before AND confirmation_address IS NULL
-        ORDER BY completed_at
-        LIMIT :at_most
-        FOR UPDATE SKIP LOCKED
-    ))
+    SELECT user_id FROM user_deletions
+    WHERE state = 'complete' AND completed_at < :before AND confirmation_address IS NULL
+      AND NOT EXISTS (SELECT FROM retention.holds WHERE scope = 'user:' || user_id::text)
+    ORDER BY completed_at
+    LIMIT :at_most
+    FOR UPDATE SKIP LOCKED
     """
 )
-
-# The confirmation -----------------------------------------------------------------------------------------------
-
-CLAIM_CONFIRMATION = text(
-    """
-    UPDATE user_deletions
-    SET lease_until = :until, lease_token = :token, confirmation_attempts = confirmation_attempts + 1
-    WHERE user_id = :id AND state = 'complete' AND confirmation_address IS NOT NULL AND due_at <= :now
-      AND (lease_until IS NULL OR lease_until <= :now)
-    RETURNING confirmation_address, confirmation_attempts
-    """
-)
-CLOSE_CONFIRMATION = text(
-    """
-    UPDATE user_deletions
-    SET confirmation_address = CASE WHEN :is_over THEN NULL ELSE confirmation_address END,
-        confirmed_at = :confirmed_at, confirmation_failure = :failure, due_at = :due_at, sent_at = NULL,
-        lease_until = NULL, lease_token = NULL
-    WHERE user_id = :id AND lease_token = :token
-    """
-)
+FORGET = text("DELETE FROM user_deletions WHERE user_id = ANY (:ids)")
 
 # Looking --------------------------------------------------------------------------------------------------------
 
@@ -206,19 +152,6 @@ OPEN = text(
     """  # noqa: S608
 )
 MALFORMED = text("SELECT user_id, noticed_at FROM malformed_flags ORDER BY noticed_at LIMIT :at_most")
-
-
-class LeaseLost(RuntimeError):
-    """Another worker has taken the deletion over: whatever this one did in its transaction must be rolled back."""
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The right to work on a deletion; `attempts` counts those in a row that got nowhere, this one included."""
-
-    user_id: UUID
-    token: UUID
-    attempts: int
 
 
 @dataclass(frozen=True)
@@ -257,6 +190,11 @@ def exists(connection: Connection, user_id: UUID) -> bool:
     return bool(connection.execute(EXISTS, {"id": user_id}).scalar())
 
 
+def address(connection: Connection, user_id: UUID) -> str | None:
+    """The user's address; None once the row is gone."""
+    return connection.execute(ADDRESS, {"id": user_id}).scalar()
+
+
 def lock_user(connection: Connection, user_id: UUID) -> LockedUser | None:
     """Lock the user's row; None if there is none."""
     row = connection.execute(LOCK_USER, {"id": user_id}).one_or_none()
@@ -276,7 +214,10 @@ def sign_out(connection: Connection, user_id: UUID, at_most: int) -> int:
 
 def reopen(connection: Connection, user_id: UUID, *, by: str, by_id: UUID | None, now: datetime) -> bool:
     """Let a blocked deletion go on. Returns whether it was blocked."""
-    return bool(connection.execute(REOPEN, {"id": user_id, "by": by, "by_id": by_id, "now": now}).rowcount)
+    is_reopened = bool(leases.unblock(connection, DELETIONS, "user_id = :id", now, id=user_id))
+    if is_reopened:
+        connection.execute(DESCRIBE, {"id": user_id, "by": by, "by_id": by_id, "now": now})
+    return is_reopened
 
 
 def set_items(connection: Connection, user_id: UUID, items: int) -> None:
@@ -289,68 +230,25 @@ def is_export_pending(connection: Connection, user_id: UUID, now: datetime) -> b
     return bool(connection.execute(EXPORT_PENDING, {"id": user_id, "now": now}).scalar())
 
 
-def managed_by_nobody_else(connection: Connection, user_id: UUID) -> list[UUID]:
-    """The live services that would be left without anybody who can manage them.
+def take_turns_of_managers(connection: Connection, user_id: UUID) -> None:
+    """Until the commit no other deletion can ask who else manages the services that the user manages."""
+    managed = connection.execute(MANAGED, {"id": user_id}).scalars().all()
+    turns_dao.take_or_make(connection, [f"managers of {service_id}" for service_id in managed])
 
-    Until the commit no other deletion can come to the same question for these services.
-    """
-    connection.execute(LOCK_MANAGED, {"id": user_id})
+
+def managed_by_nobody_else(connection: Connection, user_id: UUID) -> list[UUID]:
+    """The live services that would be left without anybody who can manage them."""
     return list(connection.execute(MANAGED_BY_NOBODY_ELSE, {"id": user_id}).scalars())
 
 
-def claim(
-    connection: Connection,
-    user_id: UUID,
-    token: UUID,
-    *,
-    now: datetime,
-    until: datetime,
-    retry_base_seconds: float,
-    retry_longest_seconds: float,
-) -> Lease | None:
-    """Take the lease, or None: the deletion is done, blocked or not due, or somebody else has it."""
-    values = {"id": user_id, "token": token, "now": now, "until": until}
-    times = {"base": retry_base_seconds, "longest": retry_longest_seconds}
-    row = connection.execute(CLAIM, values | times).one_or_none()
-    return None if row is None else Lease(*row)
+def lacks_mark(connection: Connection, user_id: UUID) -> bool:
+    """Whether a deletion that is about to begin has no mark on the user's row: somebody forged the request."""
+    return bool(connection.execute(LACKS_MARK, {"id": user_id}).scalar())
 
 
-def progress(connection: Connection, lease: Lease, *, until: datetime, rows: int = 0, files: int = 0) -> None:
-    """Count what was done, in the same transaction, and prolong the lease. Raises LeaseLost."""
-    values = {"id": lease.user_id, "token": lease.token, "rows": rows, "files": files, "until": until}
-    _require(connection.execute(PROGRESS, values).rowcount, lease)
-
-
-def release(
-    connection: Connection,
-    lease: Lease,
-    state: str,
-    *,
-    due_at: datetime,
-    reason: str | None = None,
-    sent_at: datetime | None = None,
-    has_failed: bool = False,
-) -> None:
-    """Give the lease back: done, blocked, or due again at `due_at`. Raises LeaseLost.
-
-    `sent_at` says that the caller sends the next wake-up; otherwise the relay does, once it is due.
-    """
-    values = {
-        "id": lease.user_id,
-        "token": lease.token,
-        "state": state,
-        "reason": reason,
-        "due_at": due_at,
-        "sent_at": sent_at,
-        "completed_at": due_at if state == "complete" else None,
-        "has_failed": has_failed,
-    }
-    _require(connection.execute(RELEASE, values).rowcount, lease)
-
-
-def _require(rows: int, lease: Lease) -> None:
-    if not rows:
-        raise LeaseLost(f"the deletion of {lease.user_id} is no longer under this lease")
+def set_confirmation_address(connection: Connection, user_id: UUID, address: str) -> None:
+    """Remember where the confirmation goes, once the user's row no longer says so."""
+    connection.execute(SET_CONFIRMATION_ADDRESS, {"id": user_id, "address": address})
 
 
 def retain_email(connection: Connection, address: str, now: datetime) -> None:
@@ -363,45 +261,24 @@ def delete_user(connection: Connection, user_id: UUID) -> None:
     connection.execute(DELETE_USER, {"id": user_id})
 
 
-def take_due(connection: Connection, *, now: datetime, sent_before: datetime, at_most: int) -> list[UUID]:
-    """The users whose deletion, or whose confirmation, is due and was not sent since. Marks them as sent."""
-    values = {"now": now, "sent_before": sent_before, "at_most": at_most}
-    return list(connection.execute(DUE, values).scalars())
+def missed(connection: Connection, at_most: int) -> list[UUID]:
+    """Users with a mark and without a record. Locks their rows."""
+    return list(connection.execute(MISSED, {"at_most": at_most}).scalars())
 
 
-def capture_missed(connection: Connection, at_most: int) -> int:
-    """Have the marks of users captured who have no record. Returns how many."""
-    return connection.execute(CAPTURE_MISSED, {"at_most": at_most}).rowcount
+def capture(connection: Connection, user_ids: Sequence[UUID]) -> None:
+    """Have the marks of these users captured."""
+    connection.execute(CAPTURE, {"ids": list(user_ids)})
 
 
-def purge(connection: Connection, before: datetime, at_most: int) -> int:
-    """Delete records of deletions that were complete before then, the oldest first. Returns how many."""
-    return connection.execute(PURGE, {"before": before, "at_most": at_most}).rowcount
+def past(connection: Connection, before: datetime, at_most: int) -> list[UUID]:
+    """Users whose deletion was complete before then, the oldest first. Locks their records."""
+    return list(connection.execute(PAST, {"before": before, "at_most": at_most}).scalars())
 
 
-def claim_confirmation(
-    connection: Connection, user_id: UUID, token: UUID, *, now: datetime, until: datetime
-) -> tuple[str, int] | None:
-    """The address to send the confirmation to and the number of this attempt, or None: there is nothing to send."""
-    row = connection.execute(
-        CLAIM_CONFIRMATION, {"id": user_id, "token": token, "now": now, "until": until}
-    ).one_or_none()
-    return None if row is None else (row[0], row[1])
-
-
-def close_confirmation(
-    connection: Connection,
-    user_id: UUID,
-    token: UUID,
-    *,
-    is_over: bool,
-    due_at: datetime,
-    confirmed_at: datetime | None = None,
-    failure: str | None = None,
-) -> None:
-    """Note what became of an attempt. When it is over, sent or given up, the address is forgotten."""
-    values = {"is_over": is_over, "due_at": due_at, "confirmed_at": confirmed_at, "failure": failure}
-    connection.execute(CLOSE_CONFIRMATION, {"id": user_id, "token": token, **values})
+def forget(connection: Connection, user_ids: Sequence[UUID]) -> None:
+    """Delete these records."""
+    connection.execute(FORGET, {"ids": list(user_ids)})
 
 
 def find(connection: Connection, user_id: UUID) -> Record | None:

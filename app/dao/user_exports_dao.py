@@ -7,8 +7,37 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
+from app.dao.leases import Lease, LeasedTable
+
+TO_BUILD = "state IN ('requested', 'running')"
+TO_TELL = "state IN ('ready', 'failed') AND email_address IS NOT NULL"
+EXPORTS = LeasedTable(
+    "user_exports",
+    "id",
+    open=(f"{TO_BUILD} AND deadline_at > :now", f"{TO_TELL} AND (state = 'failed' OR expires_at > :now)"),
+    returns=(
+        *("user_id", "state", "deadline_at", "object_key", "expires_at", "email_address", "files_left_out", "files"),
+    ),
+    on_lease="state = CASE WHEN state = 'requested' THEN 'running' ELSE state END",
+)
+
 LOCK_USER = text(
     "SELECT email_address, user_in_deletion(flags) AS is_in_deletion FROM users WHERE id = :id FOR NO KEY UPDATE"
+)
+# Under way, or asked for so lately that it is what a second request means.
+CURRENT = text(
+    """
+    SELECT id, state FROM user_exports
+    WHERE user_id = :user_id
+      AND (state IN ('requested', 'running') AND deadline_at > :now
+           OR state = 'ready' AND expires_at > :now AND requested_at > :since)
+    ORDER BY requested_at DESC LIMIT 1
+    """
+)
+FETCHABLE = "state = 'ready' AND expires_at > :now AND object_key IS NOT NULL"
+OF_LINK = text(f"SELECT object_key, expires_at FROM user_exports WHERE link_hash = :link_hash AND {FETCHABLE}")  # noqa: S608
+OF_OWNER = text(
+    f"SELECT object_key, expires_at FROM user_exports WHERE id = :id AND user_id = :user_id AND {FETCHABLE}"  # noqa: S608
 )
 IS_PENDING = text(
     """
@@ -24,86 +53,26 @@ INSERT = text(
 )
 
 NOT_LEASED = "(lease_until IS NULL OR lease_until <= :now)"
-TO_BUILD = "state IN ('requested', 'running')"
-TO_TELL = "state IN ('ready', 'failed') AND email_address IS NOT NULL"
-
-# Two statements, each with its index. A message that is lost is sent again when it is due again.
-TAKE_DUE = tuple(
-    text(
-        f"""
-        UPDATE user_exports SET due_at = :again_at
-        WHERE id IN (
-            SELECT id FROM user_exports WHERE {KIND} AND due_at <= :now AND {NOT_LEASED}
-            ORDER BY due_at LIMIT :at_most FOR UPDATE SKIP LOCKED
-        )
-        RETURNING id
-        """  # noqa: S608 - constants of this module
-    )
-    for KIND in (TO_BUILD, TO_TELL)
+LATE = text(
+    f"""
+    SELECT id FROM user_exports WHERE {TO_BUILD} AND deadline_at <= :now AND {NOT_LEASED}
+    ORDER BY due_at LIMIT :at_most FOR UPDATE SKIP LOCKED
+    """  # noqa: S608
 )
 MISS_DEADLINE = text(
-    f"""
+    """
     UPDATE user_exports
-    SET state = 'failed', failure = 'Deadline', expires_at = :now, due_at = :now, attempts = 0
-    WHERE id IN (
-        SELECT id FROM user_exports WHERE {TO_BUILD} AND deadline_at <= :now AND {NOT_LEASED}
-        ORDER BY due_at LIMIT :at_most FOR UPDATE SKIP LOCKED
-    )
-    RETURNING id
-    """  # noqa: S608
+    SET state = 'failed', failure = 'Deadline', expires_at = :now, due_at = :now, sent_at = NULL, attempts = 0,
+        lease_token = NULL
+    WHERE id = ANY (:ids)
+    """
 )
-CLAIM = text(
-    f"""
-    UPDATE user_exports
-    SET state = CASE WHEN state = 'requested' THEN 'running' ELSE state END,
-        lease_token = :token, lease_until = :until, due_at = :until, attempts = attempts + 1
-    WHERE id = :id AND {NOT_LEASED}
-      AND ({TO_BUILD} AND deadline_at > :now OR {TO_TELL} AND (state = 'failed' OR expires_at > :now))
-    RETURNING id, user_id, state, attempts, lease_token, object_key, expires_at, email_address
-    """  # noqa: S608
-)
-
-OWN = "id = :id AND lease_token = :token"
-RENEW = text(f"UPDATE user_exports SET lease_until = :until WHERE {OWN} AND {TO_BUILD} AND deadline_at > :now")  # noqa: S608
-READY = text(
-    f"""
-    UPDATE user_exports
-    SET state = 'ready', failure = NULL, object_key = :key, ready_at = :now, expires_at = :expires_at, attempts = 1
-    WHERE {OWN} AND state = 'running' AND deadline_at > :now
-    RETURNING id, user_id, state, attempts, lease_token, object_key, expires_at, email_address
-    """  # noqa: S608
-)
-EMAILED = text(
-    f"""
-    UPDATE user_exports
-    SET emailed_at = :emailed_at, failure = CASE WHEN state = 'failed' THEN failure ELSE :failure END,
-        email_address = NULL, attempts = 0, lease_token = NULL, lease_until = NULL
-    WHERE {OWN}
-    """  # noqa: S608
-)
-# Why it failed stays what the user's export says, not why the email about it did.
-GIVE_BACK = text(
-    f"""
-    UPDATE user_exports
-    SET failure = CASE WHEN state = 'failed' THEN failure ELSE :failure END, due_at = :due_at, lease_token = NULL,
-        lease_until = NULL
-    WHERE {OWN}
-    """  # noqa: S608
-)
-FAIL = text(
-    f"""
-    UPDATE user_exports
-    SET state = 'failed', failure = :failure, expires_at = :now, due_at = :now, attempts = 0, lease_token = NULL,
-        lease_until = NULL
-    WHERE {OWN}
-    """  # noqa: S608
-)
-
 # What failed may have left parts, or an object of which nobody was told.
 EXPIRED = text(
     f"""
-    SELECT id, attempts FROM user_exports
+    SELECT id, user_id, attempts FROM user_exports
     WHERE state IN ('ready', 'failed') AND expires_at <= :now AND due_at <= :now AND {NOT_LEASED}
+      AND NOT EXISTS (SELECT FROM retention.holds WHERE scope IN ('pipeline', 'user:' || user_id::text))
     ORDER BY expires_at
     LIMIT :at_most
     """  # noqa: S608
@@ -117,7 +86,28 @@ REMOVED = text(
     WHERE id = :id AND state IN ('ready', 'failed')
     """
 )
+# Of a failed one, `expires_at` says that its object may still be there, and the address that its user is to be told.
+PAST = text(
+    """
+    SELECT id FROM user_exports
+    WHERE state IN ('failed', 'expired') AND requested_at < :before AND email_address IS NULL
+      AND (state = 'expired' OR expires_at IS NULL)
+      AND NOT EXISTS (SELECT FROM retention.holds WHERE scope = 'user:' || user_id::text)
+    ORDER BY requested_at
+    LIMIT :at_most
+    FOR UPDATE SKIP LOCKED
+    """
+)
+FORGET = text("DELETE FROM user_exports WHERE id = ANY (:ids)")
 TRY_REMOVAL_AGAIN = text("UPDATE user_exports SET attempts = attempts + 1, due_at = :due_at WHERE id = :id")
+
+
+@dataclass(frozen=True)
+class Fetchable:
+    """The object of an export that can be fetched, until then."""
+
+    object_key: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True)
@@ -130,20 +120,19 @@ class Requester:
 
 @dataclass(frozen=True)
 class Export:
-    """An export as it was when it was claimed. Times are aware."""
+    """An export as it was when its lease was taken. Times are aware."""
 
     id: UUID
     user_id: UUID
     state: str
-    attempts: int
-    lease_token: UUID
+    deadline_at: datetime
     object_key: str | None
     expires_at: datetime | None
     email_address: str | None
+    files_left_out: int | None
+    files: int | None
 
-    @property
-    def own(self) -> dict[str, object]:
-        return {"id": self.id, "token": self.lease_token}
+    lease: Lease
 
 
 def lock_user(connection: Connection, user_id: UUID) -> Requester | None:
@@ -164,53 +153,39 @@ def insert(connection: Connection, user_id: UUID, email_address: str, now: datet
     return values["id"]  # type: ignore[return-value]
 
 
-def take_due(connection: Connection, now: datetime, again_at: datetime, at_most: int) -> Sequence[UUID]:
-    """Exports to be built, or to be sent, for which a message must go out now; the next at `again_at`."""
-    values = {"now": now, "again_at": again_at, "at_most": at_most}
-    return [id_ for statement in TAKE_DUE for id_ in connection.execute(statement, values).scalars()]
+def current(connection: Connection, user_id: UUID, now: datetime, since: datetime) -> tuple[UUID, str] | None:
+    """Id and state of the user's export that is under way, or was asked for after `since` and can be fetched."""
+    row = connection.execute(CURRENT, {"user_id": user_id, "now": now, "since": since}).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
-def miss_deadline(connection: Connection, now: datetime, at_most: int) -> Sequence[UUID]:
-    """Give up what was not built by its deadline, at most so many. Returns the ids."""
-    return connection.execute(MISS_DEADLINE, {"now": now, "at_most": at_most}).scalars().all()
+def of_link(connection: Connection, link_hash: bytes, now: datetime) -> Fetchable | None:
+    """Key and end of the export that the link leads to, while it can be fetched."""
+    row = connection.execute(OF_LINK, {"link_hash": link_hash, "now": now}).one_or_none()
+    return None if row is None else Fetchable(*row)
 
 
-def claim(connection: Connection, export_id: UUID, now: datetime, until: datetime) -> Export | None:
-    """Take the lease of an export that is to be built or sent; None if there is nothing to do, or somebody does it."""
-    values = {"id": export_id, "token": uuid4(), "now": now, "until": until}
-    row = connection.execute(CLAIM, values).one_or_none()
-    return None if row is None else Export(*row)
+def of_owner(connection: Connection, export_id: UUID, user_id: UUID, now: datetime) -> Fetchable | None:
+    """Key and end of the user's own export, while it can be fetched."""
+    row = connection.execute(OF_OWNER, {"id": export_id, "user_id": user_id, "now": now}).one_or_none()
+    return None if row is None else Fetchable(*row)
 
 
-def renew(connection: Connection, export: Export, now: datetime, until: datetime) -> bool:
-    """Keep the lease until then; False if it is lost, or the deadline has passed."""
-    return bool(connection.execute(RENEW, {**export.own, "now": now, "until": until}).rowcount)
+def late(connection: Connection, now: datetime, at_most: int) -> list[UUID]:
+    """What was not built by its deadline, at most so many. Locks them."""
+    return list(connection.execute(LATE, {"now": now, "at_most": at_most}).scalars())
 
 
-def ready(connection: Connection, export: Export, key: str, now: datetime, expires_at: datetime) -> Export | None:
-    """The object is there; None if the lease is lost, or the deadline has passed."""
-    row = connection.execute(READY, {**export.own, "key": key, "now": now, "expires_at": expires_at}).one_or_none()
-    return None if row is None else Export(*row)
+def miss_deadline(connection: Connection, ids: Sequence[UUID], now: datetime) -> None:
+    """Give these up."""
+    connection.execute(MISS_DEADLINE, {"ids": list(ids), "now": now})
 
 
-def close_email(connection: Connection, export: Export, emailed_at: datetime | None, failure: str | None) -> None:
-    """The link, or the word that there is none, was sent or is given up for `failure`: the address is forgotten."""
-    connection.execute(EMAILED, {**export.own, "emailed_at": emailed_at, "failure": failure})
-
-
-def give_back(connection: Connection, export: Export, failure: str, due_at: datetime) -> None:
-    """Let the lease go after a failure; the next attempt is due then."""
-    connection.execute(GIVE_BACK, {**export.own, "failure": failure, "due_at": due_at})
-
-
-def fail(connection: Connection, export: Export, failure: str, now: datetime) -> None:
-    """Give the export up. Nobody waits for it any longer; its user is still to be told."""
-    connection.execute(FAIL, {**export.own, "failure": failure, "now": now})
-
-
-def expired(connection: Connection, now: datetime, at_most: int) -> list[tuple[UUID, int]]:
-    """Exports whose time is up and whose objects are not known to be gone, and how often that was tried."""
-    return [(row[0], row[1]) for row in connection.execute(EXPIRED, {"now": now, "at_most": at_most})]
+def expired(connection: Connection, now: datetime, at_most: int) -> list[tuple[UUID, UUID, int]]:
+    """Exports whose time is up and whose objects are not known to be gone, whose they are, and how often that was
+    tried. None of users on hold, and none while the pipeline is paused.
+    """
+    return [(row[0], row[1], row[2]) for row in connection.execute(EXPIRED, {"now": now, "at_most": at_most})]
 
 
 def removed(connection: Connection, export_id: UUID) -> None:
@@ -221,3 +196,13 @@ def removed(connection: Connection, export_id: UUID) -> None:
 def try_removal_again(connection: Connection, export_id: UUID, due_at: datetime) -> None:
     """The objects could not be removed; the next attempt is due then."""
     connection.execute(TRY_REMOVAL_AGAIN, {"id": export_id, "due_at": due_at})
+
+
+def past(connection: Connection, before: datetime, at_most: int) -> list[UUID]:
+    """Exports that were asked for before then and have ended, the oldest first. Locks them."""
+    return list(connection.execute(PAST, {"before": before, "at_most": at_most}).scalars())
+
+
+def forget(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Delete these records."""
+    connection.execute(FORGET, {"ids": list(ids)})

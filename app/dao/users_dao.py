@@ -26,8 +26,8 @@ SET_PASSWORD_HASH = text("UPDATE users SET password_hash = :password_hash WHERE 
 VISIT = text(
     """
     UPDATE users
-    SET last_visit_at = :now, deletion_warning_sent_at = NULL, deletion_warning_attempts = 0,
-        deletion_warning_failure = NULL
+    SET last_visit_at = greatest(CAST(:now AS timestamptz), last_visit_at), deletion_warning_sent_at = NULL,
+        deletion_warning_address = NULL, deletion_warning_attempts = 0, deletion_warning_failure = NULL
     WHERE id = :id AND (
         last_visit_at IS NULL OR last_visit_at <= :not_since
         OR deletion_warning_sent_at IS NOT NULL OR deletion_warning_attempts > 0
