@@ -24,6 +24,6 @@ def create_app(settings: config.Settings | None = None, **_: Any) -> Flask:
         return app
     app.extensions["settings"] = settings
     platform = PlatformTables(settings.platform_schema, settings.tables_deleted_with)
-    db.init_app(app, settings.database_url, platform, settings.retention_schema)
+    db.init_app(app, settings.database_url, platform, settings.retention_schema, settings.clock_tolerance_seconds)
     wire(app)
     return app

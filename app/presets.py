@@ -31,7 +31,21 @@ LETTER_BUCKETS: Mapping[LetterFilesName, tuple[str, ...]] = MappingProxyType(
 )
 """The settings of the buckets that letters' files are in."""
 
-NOT_FINAL = ("pending-virus-check", "created", "sending")
+FINAL = (
+    "sent",
+    "delivered",
+    "failed",
+    "technical-failure",
+    "temporary-failure",
+    "permanent-failure",
+    "validation-failed",
+    "virus-scan-failed",
+    "cancelled",
+    "returned-letter",
+)
+"""Statuses of the family that are known to be a letter's last."""
+UNFINISHED = ("pending-virus-check", "created", "pending", "sending")
+"""And those that are known not to be."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +65,14 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
         "own": Preset("our own schema: five places for letters, local midnight", "newer"),
         "a": Preset("five places for letters, local midnight", "keep"),
         "b": Preset(
-            "letters have rows and no files, the cut-off is the end of a UTC day",
+            "letters have rows and no files and go in any status, the cut-off is the end of a UTC day",
             "update",
             MappingProxyType(
                 {
                     "cutoff_rule": "utc-end-of-day",
                     "retention_timezone": "UTC",
                     "letter_files": "no-files",
+                    "letters_in_any_status": True,
                     "missing_files_share": None,
                 }
             ),
@@ -72,20 +87,20 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                     "retention_timezone": "UTC",
                     "letter_files": "no-letters",
                     "missing_files_share": None,
-                    "letter_statuses_kept": (),
                 }
             ),
             ("carrier",),
         ),
         "d": Preset(
-            "letters in one bucket, in a folder by the UTC date of sent_at, always of class 2; the cut-off goes back "
-            "from local midnight by days of 24 hours",
+            "letters go in any status; they are in one bucket, in a folder by the UTC date of sent_at, always of class "
+            "2; the cut-off goes back from local midnight by days of 24 hours",
             "update",
             MappingProxyType(
                 {
                     "cutoff_rule": "local-midnight-then-days",
                     "retention_timezone": "America/New_York",
                     "letter_files": "one-bucket",
+                    "letters_in_any_status": True,
                     "letter_folder_date": "sent-at-utc",
                     "letter_folder_timezone": "UTC",
                     "letter_postage_classes": MappingProxyType(

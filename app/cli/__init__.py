@@ -26,7 +26,7 @@ def register(app: Flask) -> None:
 
 def is_to_help() -> bool:
     """Whether a person asks what a command does: nothing needs to be set for that."""
-    return _is_typed() and "--help" in sys.argv
+    return _is_typed() and ("--help" in sys.argv or len(sys.argv) == 1)
 
 
 def _is_typed() -> bool:

@@ -8,16 +8,22 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 from app import clock
+from app.accounts import brake
+from app.accounts.conditions import unplanned
 from app.accounts.deletion import OUT_OF_PATIENCE, delete_account, find
 from app.accounts.errors import AccountError
-from app.accounts.plan import Action
 from app.accounts.preview import COUNT_NO_FURTHER, Preview, preview
+from app.accounts.tools import tools
 from app.cli.errors import SentencesGroup
 from app.cli.inactivity import plan_command
 from app.cli.show import LEAST_WIDTH
-from app.dao import user_deletions_dao
+from app.cli.words import operator
+from app.dao import user_deletions_dao, user_sweeps_dao
+from app.dao.deletion_plan import Action
 from app.dao.user_deletions_dao import Record
 from app.db import db
+from app.errors import BadArgument
+from app.state import people, user_sweeps
 
 MOST_SHOWN = 100
 
@@ -28,7 +34,9 @@ accounts.add_command(plan_command)
 @accounts.command("status")
 @click.argument("user", type=click.UUID, required=False)
 def status_command(user: UUID | None) -> None:
-    """Deletions that are not over, what keeps them, and how many are; or that of one user."""
+    """Deletions that are not over, what keeps them, and how many are, and sweeps that are blocked; or the deletion of
+    one user.
+    """
     if user is not None:
         record = find(user)
         if record is None:
@@ -36,14 +44,30 @@ def status_command(user: UUID | None) -> None:
         click.echo(_described(record))
         return
     with db.transaction(read_only=True) as connection:
+        found = [*people.check_references(unplanned(connection))]
+        found += user_sweeps.check(user_sweeps_dao.latest(connection))
         counts = user_deletions_dao.count_by_state(connection)
         records = user_deletions_dao.open_records(connection, MOST_SHOWN)
         malformed = user_deletions_dao.malformed(connection, MOST_SHOWN)
     click.echo(", ".join(f"{count:,} {state}" for state, count in counts) or "No account was ever marked for deletion.")
+    for finding in found:
+        click.echo(f"{finding.in_full}.")
     for record in records:
         click.echo(_described(record))
     for user_id, noticed_at in malformed:
         click.echo(f"{user_id} has flags that can't be read, since {_time(noticed_at)}: nothing follows from them.")
+
+
+@accounts.command("accept-share")
+@click.argument("sweep", type=click.Choice(list(user_sweeps.TITLES)))
+@click.argument("number", type=click.IntRange(1))
+def accept_share_command(sweep: str, number: int) -> None:
+    """Let a blocked sweep act on as many users as `flask accounts status` says, for this one night."""
+    try:
+        brake.accept(sweep, number, operator())
+    except BadArgument as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Accepted, for {number:,} users. The workers begin within a minute or two.")
 
 
 @accounts.command("delete")
@@ -93,9 +117,10 @@ def _described(record: Record) -> str:
     done = f"{record.rows_done:,} rows and {record.files_done:,} files done"
     parts = [f"{record.user_id} is {record.state}: {asked}; {done}"]
     if record.reason is not None:
-        parts.append(record.reason)
+        parts.append(record.reason.removesuffix("."))
     if record.attempts > 1:
-        parts.append(f"{record.attempts} attempts in a row got nowhere; next attempt {_time(record.due_at)}")
+        person = "; it needs a person" if record.attempts >= tools().settings.deferral_attempts else ""
+        parts.append(f"{record.attempts} attempts in a row got nowhere{person}; next attempt {_time(record.due_at)}")
     if record.completed_at is not None:
         parts.append(f"completed at {_time(record.completed_at)}")
     if record.confirmation_failure is not None:

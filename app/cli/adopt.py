@@ -4,6 +4,8 @@ With `--install` its own tables are made beside the platform's, with `--uninstal
 """
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 from flask import current_app
@@ -13,7 +15,10 @@ from app.adopt import installation, report
 from app.adopt.installation import Installation, State
 from app.cli import show_adopt
 from app.cli.retention import retention
+from app.config import Settings
 from app.presets import PRESETS, PresetName
+from app.retention import buckets
+from app.state.findings import Finding, look, note
 
 
 @retention.command("adopt")
@@ -46,11 +51,35 @@ def adopt_command(
 
 def _look(preset: PresetName | None, as_json: bool = False) -> bool:
     found = _report(preset)
+    found = replace(found, findings=[*found.findings, *_of_buckets(current_app.extensions["settings"])])
     if as_json:
         click.echo(json.dumps(found.as_json(), default=str, indent=2))
     else:
         show_adopt.adoption(found)
     return found.can_run
+
+
+def _of_buckets(settings: Settings) -> Iterator[Finding]:
+    """Whether S3 copies files to where nobody deletes them."""
+    for bucket in dict.fromkeys(buckets.named(settings).values()):
+        about = f"bucket {bucket}"
+        try:
+            copied_to = buckets.copied_to(settings, bucket)
+        except buckets.BucketTrouble as trouble:
+            yield note(
+                about,
+                f"whether S3 copies the files of {about} elsewhere can't be asked ({trouble})",
+                "run this, or flask doctor, with credentials that have s3:GetReplicationConfiguration",
+            )
+            if str(trouble) in buckets.ABOUT_ALL:
+                return
+            continue
+        for other in copied_to:
+            yield look(
+                about,
+                f"a replication rule copies the files of {about} to {other}: what is deleted here stays there",
+                f"let a lifecycle rule of {other} delete files and earlier versions in time, or take the rule away",
+            )
 
 
 def _report(preset: PresetName | None = None) -> report.Adoption:

@@ -5,10 +5,10 @@ from uuid import UUID
 
 import click
 
-from app.adopt.findings import amount
 from app.errors import BadArgument
 from app.models.types import NOTIFICATION_TYPES
 from app.retention.rehearsal import Rehearsal, rehearse
+from app.state.findings import amount
 
 
 @click.command("rehearse")
@@ -45,9 +45,14 @@ def _show(one: Rehearsal) -> None:
     if not one.rows:
         click.echo(f"{what}: nothing can go now.")
         return
+    for words, rows in one.refused_rows.items():
+        click.echo(f"{what}: {amount(rows, 'row')} could not be moved: {words}.")
+    if one.not_tried:
+        click.echo(f"{what}: whether {amount(one.not_tried, 'more row')} could be moved was not tried.")
+    others = "the other " if one.refused_rows else ""
     click.echo(
-        f"{what}: {amount(one.rows, 'row')} from {one.first:%Y-%m-%d} to {one.last:%Y-%m-%d} moved and deleted in "
-        f"{one.seconds:.1f} s, and undone."
+        f"{what}: {others}{amount(one.going, 'row')} from {one.first:%Y-%m-%d} to {one.last:%Y-%m-%d} moved and "
+        f"deleted in {one.seconds:.1f} s, and undone."
     )
     for column, rows in one.differences.items():
         click.echo(f"  {column}: of {amount(rows, 'row')} history would have another value than notifications.")

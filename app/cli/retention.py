@@ -11,17 +11,18 @@ from rich.console import Console
 
 from app import clock
 from app.cli import show
+from app.cli.archive import archive_commands
 from app.cli.audit import audit_command
-from app.cli.errors import SentencesGroup
+from app.cli.errors import SentencesGroup, could_not_ask
 from app.cli.history import history_command
 from app.cli.rehearse import rehearse_command
 from app.cli.words import Words, operator
 from app.dao import overview_dao
 from app.dao.chains_dao import Wake
-from app.dao.holds_dao import PIPELINE
+from app.dao.holds_dao import PIPELINE, of_service, of_user
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
-from app.retention import operations, overdue
+from app.retention import facts, operations, overdue
 from app.retention.plan import (
     COUNT_NO_FURTHER,
     SECONDS_TO_COUNT,
@@ -30,11 +31,14 @@ from app.retention.plan import (
     Plan,
     plan,
 )
+from app.retention.readiness import blockers
+from app.state.findings import policy_of
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
 retention = SentencesGroup("retention", help="Personal data past its retention: plan, run, status, and stepping in.")
 retention.add_command(audit_command)
+retention.add_command(archive_commands)
 retention.add_command(history_command)
 retention.add_command(rehearse_command)
 
@@ -125,10 +129,21 @@ def run_command(
         raise click.ClickException(str(error)) from None
     from app.celery.nightly_tasks import send_wakes
 
-    send_wakes(wakes)
+    if not send_wakes(wakes):
+        raise click.ClickException(
+            f"{len(wakes)} chains are open, but the broker takes no messages. The dispatcher starts them when it does: "
+            'docs/operations.md, "The broker refuses".'
+        )
     click.echo(f"{len(wakes)} chains started." if wakes else "Nothing to start: nothing overdue, or under way.")
+    blocked = [why.in_full for why in blockers() if why.blocks & _policies(types or NOTIFICATION_TYPES)]
+    if blocked:
+        raise click.ClickException(" ".join(["Chains of what is blocked rest, and go on when it is fixed.", *blocked]))
     if wait and wakes:
         _wait(wakes)
+
+
+def _policies(types: Sequence[str]) -> set[str]:
+    return {policy_of(one, is_test=is_test) for one in types for is_test in (False, True)}
 
 
 def _wait(wakes: Sequence[Wake]) -> None:
@@ -154,23 +169,45 @@ def status_command(nights: int) -> None:
 
 
 @retention.command("overdue")
-def overdue_command() -> None:
-    """What is past its retention and still there, measured from the data. Exits with 1 when a person must act."""
-    state = overdue.measure()
-    show.overdue(state)
-    if state.is_red:
-        raise SystemExit(1)
+@click.option("--json", "as_json", is_flag=True, help="As JSON; docs/operations.md has the schema.")
+def overdue_command(as_json: bool) -> None:
+    """The morning check: what is wrong, the worst first, and what is past its retention, measured from the data.
+
+    Exits with 0 when all is well, 1 when a person must act, 3 when somebody should look, 2 when it can't be asked.
+    """
+    with could_not_ask():
+        state = overdue.measure()
+    found = facts.judgement_now(state)
+    if as_json:
+        click.echo(json.dumps({**found.as_json(), "kept": [_as_json(one, state) for one in state.kept]}, indent=2))
+    else:
+        show.judgement(found)
+        show.overdue(state)
+    raise SystemExit(found.exit_code)
+
+
+def _as_json(one: overdue.Kept, state: overdue.State) -> dict[str, object]:
+    return {
+        "kind": one.kind,
+        "type": one.notification_type,
+        "service_id": one.service_id and str(one.service_id),
+        "rows": one.rows,
+        "more": one.more,
+        "past_seconds": one.past and one.past.total_seconds(),
+        "why": list(one.why),
+        "is_alarm": state.is_alarm(one),
+    }
 
 
 @retention.command("deferred")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The most to list.")
 def deferred_command(limit: int) -> None:
-    """Letters held back because their files could not be deleted, the longest first."""
+    """Rows held back because a file could not be deleted or the database refused, the longest first."""
     show.deferred(limit)
 
 
 @retention.command("retry")
-@click.option("--id", "ids", type=click.UUID, multiple=True, help="This letter; may be given more than once.")
+@click.option("--id", "ids", type=click.UUID, multiple=True, help="This row; may be given more than once.")
 @service_option
 @click.option("--reason", type=Words(), help="Those with this reason, such as AccessDenied.")
 def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None) -> None:
@@ -179,34 +216,63 @@ def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None)
     click.echo(f"{count} are due now." if count else "No deferred letter fits.")
 
 
+service_argument = click.argument("service", type=click.UUID, required=False)
+user_option = click.option("--user", type=click.UUID, help="A user instead of a service, by the user's id.")
+
+
 @retention.command("hold")
-@click.argument("service", type=click.UUID)
+@service_argument
+@user_option
 @click.option("--reason", type=Words(), required=True, help="Why, for the record. No personal data.")
-def hold_command(service: UUID, reason: str) -> None:
-    """Put a service on hold: once this returns, nothing of it is deleted until `flask retention lift`."""
+def hold_command(service: UUID | None, user: UUID | None, reason: str) -> None:
+    """Put a service, or a user, on hold: once this returns, nothing of it is deleted until `flask retention lift`."""
+    named, _scope = _one_of(service, user)
     try:
-        placed = operations.hold(service, reason, operator())
+        if user is not None:
+            placed = operations.hold_user(user, reason, operator())
+        elif service is not None:
+            placed = operations.hold(service, reason, operator())
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"Service {service} is on hold." if placed else f"Service {service} was on hold already.")
+    _say_placed(f"{named} is on hold", f"{named} was on hold already", placed)
+
+
+def _one_of(service: UUID | None, user: UUID | None) -> tuple[str, str]:
+    """What to call the service or the user, and the scope of its hold."""
+    if service is not None and user is None:
+        return f"Service {service}", of_service(service)
+    if user is not None and service is None:
+        return f"User {user}", of_user(user)
+    raise click.UsageError("Name a service, or a user with --user.")
+
+
+def _say_placed(new: str, known: str, placed: operations.Placed) -> None:
+    """Fails when what had begun before did not end in time: the hold stands all the same."""
+    click.echo(f"{new if placed.is_new else known}.")
+    if not placed.is_confirmed:
+        raise click.ClickException(
+            f"It is placed, and what begins now heeds it{placed.says()}. Give the command again to wait for that."
+        )
 
 
 @retention.command("lift")
-@click.argument("service", type=click.UUID)
-def lift_command(service: UUID) -> None:
-    """Lift a service's hold; its chains go on."""
-    lifted, woken = operations.lift(str(service), operator())
+@service_argument
+@user_option
+def lift_command(service: UUID | None, user: UUID | None) -> None:
+    """Lift the hold of a service, or of a user; what rested for it goes on."""
+    named, scope = _one_of(service, user)
+    lifted, woken = operations.lift(scope, operator())
     if not lifted:
-        raise click.ClickException(f"service {service} is not on hold")
+        raise click.ClickException(f"{named} is not on hold")
     click.echo(f"The hold is lifted; {woken} chains go on.")
 
 
 @retention.command("pause")
 @click.option("--reason", type=Words(), required=True, help="Why, for the record.")
 def pause_command(reason: str) -> None:
-    """Pause everything: each chain rests after its current step, until `flask retention resume`."""
+    """Pause everything that deletes or rewrites, once what is under way has ended, until `flask retention resume`."""
     placed = operations.pause(reason, operator())
-    click.echo("The pipeline is paused." if placed else "The pipeline was paused already.")
+    _say_placed("The pipeline is paused", "The pipeline was paused already", placed)
 
 
 @retention.command("resume")

@@ -8,10 +8,12 @@ from app import clock
 from app.accounts import session_cleanup, session_rebuild
 from app.accounts.tools import tools
 from app.cli.errors import SentencesGroup
+from app.cli.words import Seconds
 from app.dao.user_sessions_dao import Count
 
 SHARE_FROM_WHICH_A_REBUILD_PAYS = 0.9
 """Of dead rows: docs/adr/0019-dead-sessions.md has what was measured."""
+LONGEST_LOCK_SECONDS = 3600
 LEAST_ROWS_TO_OFFER_A_REBUILD = 100_000
 """Fewer are drained in seconds."""
 
@@ -20,14 +22,20 @@ sessions = SentencesGroup("sessions", help="Sessions, logged in and anonymous: h
 
 @sessions.command("status")
 def status_command() -> None:
-    """Living and dead sessions, and what of the dead is the oldest. Reads the whole table."""
+    """Living and dead sessions, what of the dead is the oldest, and what is refused. Reads the whole table."""
     _show(session_cleanup.count(clock.now()))
+    for one in session_cleanup.deferred():
+        person = "; needs a person" if one.attempts >= tools().settings.deferral_attempts else ""
+        click.echo(
+            f"Refused: {one.sessions:,}, since {one.since:%Y-%m-%d %H:%M} UTC, tried up to {one.attempts} times"
+            f"{person}: {one.reason}"
+        )
 
 
 @sessions.command("purge")
 @click.option("--rebuild", is_flag=True, help="Rebuild the table from its living rows, under a short lock.")
-@click.option("--longest-lock", type=click.FloatRange(min=0.1), default=10, show_default=True, metavar="SECONDS",
-              help="With --rebuild: keep everybody out for no longer.")  # fmt: skip
+@click.option("--longest-lock", type=Seconds(0.1, LONGEST_LOCK_SECONDS), default=10, show_default=True,
+              metavar="SECONDS", help="With --rebuild: keep everybody out for no longer.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def purge_command(rebuild: bool, longest_lock: float, dry_run: bool, yes: bool) -> None:
@@ -57,13 +65,15 @@ def _rebuild_pays(found: Count) -> bool:
 
 def _offer_rebuild(yes: bool) -> bool:
     """Whether somebody is there who wants it. Nothing that nobody was asked about locks a table."""
-    click.echo("So many are dead that rebuilding the table from the living is faster, and gives its room back.")
+    click.echo(
+        "So many sessions are dead that rebuilding the table from the live ones is faster, and frees its disk space."
+    )
     try:
         session_rebuild.check()
     except session_rebuild.CannotRebuild as error:
         click.echo(str(error))
         return False
-    return not yes and click.confirm("Rebuild it (everybody else waits meanwhile)?")
+    return not yes and click.confirm("Rebuild it (it blocks all log-ins meanwhile)?")
 
 
 def _rebuild(found: Count, longest_lock: float, yes: bool) -> None:
@@ -71,9 +81,11 @@ def _rebuild(found: Count, longest_lock: float, yes: bool) -> None:
         session_rebuild.check()
         if not yes:
             if found.share_of_dead < SHARE_FROM_WHICH_A_REBUILD_PAYS:
-                click.echo("Fewer are dead than pays: everybody would wait until all the living are copied.")
+                click.echo(
+                    "Too few are dead to justify a rebuild. It would block all log-ins while it copies the live ones."
+                )
             click.confirm(f"Rebuild the table from its {found.total - found.dead:,} living sessions?", abort=True)
-        done = session_rebuild.rebuild(longest_lock)
+        done = session_rebuild.rebuild(longest_lock, say=click.echo)
     except session_rebuild.CannotRebuild as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Rebuilt: {done.living:,} living sessions; others were kept out for {done.locked_seconds:.2f} s.")

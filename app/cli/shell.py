@@ -14,7 +14,7 @@ from app.cli.words import operator
 from app.dao.audit_dao import Audit
 from app.dao.user_deletions_dao import Record
 from app.dao.user_sessions_dao import Count
-from app.db import db
+from app.db import db, server_of
 from app.retention import audit
 
 
@@ -95,7 +95,7 @@ def banner() -> str:
     settings = current_app.extensions["settings"]
     url = make_url(settings.database_url)
     return (
-        f"Database {url.database} on {url.host}:{url.port or 5432} as {url.username}; "
+        f"Database {url.database} on {server_of(settings.database_url)} as {url.username}; "
         f"letters in {settings.s3_bucket_letters_pdf or 'no bucket'} "
         f"({settings.aws_endpoint_url_s3 or 'AWS, ' + settings.aws_region}).\n"
         "At hand: db, the models, plan(), overdue(), run_audit(), history(service, day), "

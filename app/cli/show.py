@@ -7,6 +7,7 @@ from uuid import UUID
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from app import clock
@@ -18,12 +19,16 @@ from app.db import db
 from app.models.types import LETTER, NOTIFICATION_TYPES
 from app.retention.overdue import State, spoken
 from app.retention.plan import Plan
+from app.retention.readiness import blockers
+from app.state.judgement import Judgement, Severity
 
 LEAST_WIDTH = 240
 GOES = ("rows", "letters", "test rows")
-REFERRED_TO = "referred to"
+REFERRED_TO, UNKNOWN_STATUS = "referred to", "unknown status"
+WHERE_THERE_ARE_SOME = (REFERRED_TO, UNKNOWN_STATUS)
 STAYS = {
     "not final": "not final",
+    UNKNOWN_STATUS: "in no known status",
     "deferred": "deferred until their next attempt",
     REFERRED_TO: "referred to by rows of other tables",
     "on hold": "on hold",
@@ -67,7 +72,7 @@ def _print_planned(console: Console, tonight: Plan, services: Sequence[tuple[str
     """The table and its sums. A column that would be empty on most platforms is there only where it is not."""
     counts = [_counts(*one) for one in services]
     totals = {name: sum(one[name] for one in counts) for name in (*GOES, *STAYS)}
-    names = [name for name in totals if name != REFERRED_TO or totals[name]]
+    names = [name for name in totals if name not in WHERE_THERE_ARE_SOME or totals[name]]
     not_all = any(service.more for _, service in services)
     rows = _table(f"Tonight, {tonight.night}", "service", "type", "cut-off (UTC)", *names)
     if not_all:
@@ -97,7 +102,7 @@ def _print_planned(console: Console, tonight: Plan, services: Sequence[tuple[str
 def _counts(notification_type: str, service: ServiceOverdue) -> dict[str, int]:
     letters = service.rows if notification_type == LETTER else 0
     goes = (service.rows, letters, service.test_rows)
-    stays = (service.not_final, service.deferred, service.referred_to, service.on_hold)
+    stays = (service.not_final, service.unknown_status, service.deferred, service.referred_to, service.on_hold)
     return dict(zip((*GOES, *STAYS), (*goes, *stays), strict=True))
 
 
@@ -109,7 +114,7 @@ def status(since: date) -> None:
         steps = overview_dao.steps_since(connection, since)
         chains = overview_dao.chains_since(connection, since)
         folders = overview_dao.folders_since(connection, since)
-        deferred, needing_person = deferred_dao.count_letters(connection)
+        counts = deferred_dao.count_rows(connection).values()
         buckets = deferred_dao.buckets(connection)
         refused = services_dao.refused(connection)
         holds = holds_dao.all_holds(connection)
@@ -151,7 +156,8 @@ def status(since: date) -> None:
             "Files without a row belong to no letter that is known: no retention will ever delete them. "
             "Find out who wrote them, and delete them by hand."
         )
-    console.print(f"{deferred:,} letters deferred, {needing_person:,} of them need a person.")
+    held = sum(rows for rows, _ in counts)
+    console.print(f"{held:,} rows deferred, {sum(needing for _, needing in counts):,} of them need a person.")
     for bucket in buckets:
         console.print(
             f"Bucket {bucket.bucket}: {bucket.reason} since {_time(bucket.first_failed_at)}, for {bucket.services} "
@@ -162,29 +168,43 @@ def status(since: date) -> None:
             "Chains rest because too many letters have no file. Check the buckets' names and "
             "LETTER_FOLDER_TIMEZONE; if it is right as it is: flask retention accept-missing"
         )
+    for finding in blockers():
+        console.print(f"Blocked: {', '.join(sorted(finding.blocks))}. {finding.in_full}")
     for refusal in refused:
         console.print(_refusal(refusal))
     for scope, reason, placed_by, placed_at in holds:
         console.print(f"On hold: {scope} ({reason}), by {placed_by} since {_time(placed_at)}.")
 
 
+STYLES = {Severity.HEALTHY: "green", Severity.WORKING: "green", Severity.ATTENTION: "yellow", Severity.ACT: "red"}
+NARROW = 80
+
+
+def judgement(found: Judgement) -> None:
+    """The headline, then everything that is wrong, the worst first, each with what to do."""
+    console = Console(width=NARROW, markup=False, highlight=False)
+    console.print(found.headline, style=STYLES[found.severity])
+    for one in found.verdicts:
+        since = f" Since {one.since.astimezone(clock.UTC):%Y-%m-%d %H:%M} UTC." if one.since else ""
+        console.print(Padding(f"{one.severity.word}: {one.sentence}{since}", (1, 0, 0, 0)))
+        console.print(Padding(f"{one.do} ({one.runbook})", (0, 0, 0, 2)))
+
+
 def overdue(state: State) -> None:
     """What is kept past its retention: the sentence first, then each service and type, the longest first."""
-    console = _console()
-    rows = _table("Past their retention", "", "type", "service", "rows", "past by", "why", "")
-    for one in state.kept:
-        rows.add_row(
-            one.kind,
-            one.notification_type,
-            str(one.service_id or ""),
-            f"{'more than ' if one.more else ''}{one.rows:,}",
-            spoken(one.past) if one.past else "",
-            ", ".join(one.why),
-            "act" if state.is_alarm(one) else "",
+    if not state.kept:
+        return
+    console = Console(width=NARROW, markup=False, highlight=False)
+    console.print(Padding(f"Measured from the data: {state.sentence}", (1, 0, 0, 0)))
+    for one in sorted(state.kept, key=lambda one: not state.is_alarm(one)):
+        rows = (
+            f"{'more than ' if one.more else ''}{one.rows:,} {'row' if one.rows == 1 else 'rows'}" if one.rows else ""
         )
-    console.print(state.sentence, style="red" if state.is_red else "green")
-    if state.kept:
-        console.print(rows)
+        past = f"{spoken(one.past)} past the retention" if one.past else ""
+        alarm = "act" if state.is_alarm(one) else ""
+        parts = [part for part in (one.kind, rows, past, ", ".join(one.why), alarm) if part]
+        console.print(f"{one.notification_type} of {one.service_id or 'no service'}", soft_wrap=True)
+        console.print(Padding(", ".join(parts), (0, 0, 0, 2)))
 
 
 def audit(found: Audit) -> None:
@@ -224,25 +244,26 @@ def history(days: Sequence[DayOfSteps]) -> None:
 
 
 def deferred(limit: int) -> None:
-    """Letters that are held back, by id, and buckets."""
+    """Rows that are held back, by id, and buckets."""
     console = _console()
     with db.transaction(read_only=True) as connection:
-        letters = deferred_dao.letters(connection, limit)
-        total, _ = deferred_dao.count_letters(connection)
+        held = deferred_dao.rows(connection, limit)
+        total = sum(count for count, _ in deferred_dao.count_rows(connection).values())
         buckets = deferred_dao.buckets(connection)
-    rows = _table("Deferred letters", "letter", "service", "reason", "attempts", "since", "next attempt", "")
-    for letter in letters:
+    rows = _table("Deferred rows", "type", "id", "service", "reason", "attempts", "since", "next attempt", "")
+    for row in held:
         rows.add_row(
-            str(letter.notification_id),
-            str(letter.service_id),
-            letter.reason,
-            str(letter.attempts),
-            _time(letter.first_failed_at),
-            _time(letter.next_attempt_at),
-            "a person" if letter.needs_person else "",
+            row.notification_type,
+            str(row.notification_id),
+            str(row.service_id),
+            " ".join(part for part in (row.reason, row.sqlstate, row.refused_by) if part),
+            str(row.attempts),
+            _time(row.first_failed_at),
+            _time(row.next_attempt_at),
+            "a person" if row.needs_person else "",
         )
     console.print(rows)
-    console.print(f"{len(letters):,} of {total:,} shown.")
+    console.print(f"{len(held):,} of {total:,} shown.")
     _print(
         console,
         "Buckets passed over",
@@ -291,7 +312,4 @@ def _time(instant: datetime) -> str:
 
 
 def _refusal(refusal: services_dao.RefusedRetention) -> str:
-    return (
-        f"Service {refusal.service_id}, {refusal.notification_type}: a retention of {refusal.days} days is refused, "
-        "nothing of it goes. Set 1 day or more."
-    )
+    return f"Service {refusal.service_id}, {refusal.notification_type}: nothing of it goes, {refusal.why}."

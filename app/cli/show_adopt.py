@@ -5,19 +5,24 @@ from collections.abc import Iterator, Sequence
 import click
 
 from app.adopt.concerns import Concern
-from app.adopt.findings import Finding, Level, amount, size
 from app.adopt.installation import OWN_TABLES, Installation
 from app.adopt.report import Adoption
 from app.dao import adoption_sql
 from app.dao.adoption_sql import quoted
 from app.dao.catalogue import WORKERS
 from app.dao.copying import How
+from app.state.findings import Finding, Level, amount, size
 
 TITLES = {
-    Level.MISSING: "Missing: the pipeline can't work here before this is mended",
+    Level.MISSING: "Missing: the pipeline can't work here before this is fixed",
     Level.LOOK: "To decide before a first night",
     Level.NOTE: "Good to know",
 }
+FOR_API = (
+    "it must record the status of a notification through this function once\n"
+    "the pipeline runs, wherever the row is by then. After the installation, and once on\n"
+    "the server: CREATE ROLE status_writer NOLOGIN;"
+)
 CAN_RUN = "Nothing was changed, and nothing is missing."
 CAN_NOT_RUN = "Nothing was changed. The pipeline can't work on this database yet: see what is missing above."
 
@@ -52,6 +57,9 @@ def _lines(found: Adoption) -> Iterator[str]:
             yield f"\n{title}:"
         for finding in of_level:
             yield from _finding(finding)
+    if found.for_api:
+        yield f"\nFor your API: {FOR_API}"
+        yield from (f"  {line}" for statement in found.for_api for line in statement.splitlines())
     if found.grants:
         yield from _grants(found.grants)
     yield f"\n{CAN_RUN if found.can_run else CAN_NOT_RUN}"
@@ -98,7 +106,7 @@ def before_uninstalling(found: Installation, nights: int, concerns: Sequence[Con
     if concerns:
         click.echo("\nNot over:")
     for concern in concerns:
-        click.echo(f"  {concern.sentence}\n    → {concern.mend}")
+        click.echo(f"  {concern.sentence}\n    → {concern.fix}")
 
 
 def taken_back(statements: Sequence[str]) -> None:
@@ -112,5 +120,5 @@ def taken_back(statements: Sequence[str]) -> None:
 
 def _finding(finding: Finding) -> Iterator[str]:
     yield f"  {finding.about}: {finding.sentence}"
-    if finding.mend:
-        yield f"    → {finding.mend}"
+    if finding.fix:
+        yield f"    → {finding.fix}"

@@ -1,9 +1,13 @@
-"""What commands take for the record: a line of words, and who it was."""
+"""What commands take for the record: a line of words, and who it was; and seconds."""
 
 import getpass
+import math
 from typing import Any
 
 import click
+
+from app.errors import BadArgument
+from app.retention.arguments import checked_words
 
 
 class Words(click.ParamType):
@@ -12,10 +16,20 @@ class Words(click.ParamType):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
-        text = str(value)
-        if not text.isprintable():
-            self.fail("it must be one line of text, without control characters", param, context)
-        return text
+        try:
+            return checked_words(str(value))
+        except BadArgument as error:
+            self.fail(str(error), param, context)
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds: neither infinite nor none at all, which no bounds keep out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        seconds = super().convert(value, param, context)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, context)
+        return seconds
 
 
 def operator() -> str:

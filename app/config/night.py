@@ -37,6 +37,11 @@ class NightSettings(BaseModel):
     lock_timeout_seconds: PositiveSeconds = Field(
         5, description="Seconds that a step waits for a lock before it gives way."
     )
+    clock_tolerance_seconds: PositiveSeconds = Field(
+        60,
+        description="Seconds by which a host's clock may differ from the database's. Beyond that the host begins "
+        "nothing. Nothing is taken before its time by either clock, whatever is set here.",
+    )
     dispatch_every_seconds: PositiveSeconds = Field(
         60,
         description="Seconds between two looks of the dispatcher for chains that are due or have lost their worker.",
@@ -53,7 +58,8 @@ class NightSettings(BaseModel):
     )
     deferral_attempts: PositiveInt = Field(
         8,
-        description="Failed attempts after which a deferred letter is marked as needing a person. It is still tried.",
+        description="Failed attempts after which a deferred letter, or an account's deletion, needs a person. Both are "
+        "still tried.",
     )
     missing_files_share: ShareOrOff = Field(
         0.2,

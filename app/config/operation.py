@@ -22,8 +22,15 @@ class OperationSettings(BaseModel):
         description="Who may use the ops page: a JSON object of names and argon2 hashes, as `flask ops hash-password` "
         "prints them.",
     )
+    ops_operators: Names = Field(
+        (),
+        description="Names, with commas between them, who may act on the ops page, whatever their case; others look. "
+        "Unset: those of OPS_USERS, and nobody whom a proxy names.",
+    )
     ops_viewers: Names = Field(
-        (), description="Names, with commas between them, who may look at the ops page and do nothing on it."
+        (),
+        description="Names, with commas between them, who may look at the ops page and do nothing on it, whatever "
+        "OPS_OPERATORS says.",
     )
     ops_proxy_header: str | None = Field(
         None,
@@ -100,6 +107,12 @@ class OperationSettings(BaseModel):
                 "hands out a task that is still running"
             )
         return seconds
+
+    def may_act(self, name: str, *, by_proxy: bool) -> bool:
+        """Whether somebody who was let in may do anything on the ops page; upper and lower case are the same."""
+        operators, viewers = ({one.casefold() for one in names} for names in (self.ops_operators, self.ops_viewers))
+        is_listed = name.casefold() in operators if operators or by_proxy else True
+        return is_listed and name.casefold() not in viewers
 
     @property
     def queues(self) -> tuple[str, ...]:

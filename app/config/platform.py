@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.config.kinds import BrokerUrl, Bucket, DatabaseUrl, Identifier, PlainIdentifier, PositiveInt, TimeZone
+from app.config.kinds import BrokerUrl, Bucket, CaFile, DatabaseUrl, Identifier, PlainIdentifier, PositiveInt, TimeZone
 from app.presets import (
+    FINAL,
     LETTER_BUCKETS,
-    NOT_FINAL,
     PRESETS,
+    UNFINISHED,
     CutoffRuleName,
     FolderDateName,
     LetterFilesName,
@@ -27,10 +28,17 @@ class PlatformSettings(BaseModel):
     """What the pipeline works on."""
 
     database_url: DatabaseUrl = Field(
-        description="PostgreSQL that holds the platform's tables and the `retention` schema, as a URL."
+        description="PostgreSQL that holds the platform's tables and the `retention` schema, as a URL. Of several "
+        "hosts (`host1:5432,host2:5432`) the first that takes changes is used."
     )
     celery_broker_url: BrokerUrl = Field(
-        description="The broker: amqp (quorum queues), sqs, or redis/valkey, as a URL."
+        description="The broker, as a URL: `amqp` (quorum queues), `sqs`, or `redis`, `valkey`. Through TLS, with its "
+        "certificate and name verified: `amqps`, `rediss`, `valkeys`."
+    )
+    broker_ca_file: CaFile | None = Field(
+        None,
+        description="File of certificates in PEM of the authority that signed the broker's; unset: the system's "
+        "authorities. For `amqps`, `rediss` and `valkeys`.",
     )
 
     s3_bucket_letters_pdf: Bucket | None = Field(
@@ -99,9 +107,20 @@ class PlatformSettings(BaseModel):
         "17:30) or `sent-at-utc`, the UTC date of sent_at; a letter without one is looked for under each date from "
         "created_at to updated_at.",
     )
-    letter_statuses_kept: tuple[str, ...] = Field(
-        NOT_FINAL,
-        description="Statuses of letters that are still being made or sent, so that they stay, as a JSON array.",
+    letter_statuses_final: tuple[str, ...] = Field(
+        FINAL,
+        description="Statuses that are known to be a letter's last, as a JSON array. A letter in any other, or without "
+        "one, stays.",
+    )
+    letter_statuses_unfinished: tuple[str, ...] = Field(
+        UNFINISHED,
+        description="Statuses of letters that are known to be still under way, as a JSON array. Letters in a status "
+        "that is in neither list are reported as such.",
+    )
+    letters_in_any_status: bool = Field(
+        False,
+        description="Whether letters go whatever their status is, also without one. Only for a platform that has "
+        "always deleted them so.",
     )
     referring_rows: dict[Identifier, Literal["defer", "delete"]] = Field(
         {},
@@ -119,6 +138,14 @@ class PlatformSettings(BaseModel):
     def _begin_with_the_preset(cls, given: Any) -> Any:
         preset = PRESETS.get(given.get("platform_preset", "own"))  # an unknown one is refused as a value
         return given if preset is None else {**preset.settings, **given}
+
+    @field_validator("broker_ca_file")
+    @classmethod
+    def _of_a_broker_with_tls(cls, path: str | None, info: ValidationInfo) -> str | None:
+        scheme = str(info.data.get("celery_broker_url", "rediss")).partition(":")[0]  # missing when wrong, and said so
+        if path is not None and scheme not in ("rediss", "amqps"):
+            raise ValueError(f"{scheme} has no certificate; CELERY_BROKER_URL must begin with rediss or amqps")
+        return path
 
     @field_validator("letter_files")
     @classmethod

@@ -10,20 +10,30 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.config.accounts import AccountSettings
+from app.config.archive import ArchiveSettings
 from app.config.night import NightSettings
 from app.config.operation import OperationSettings
 from app.config.platform import BUCKETS_UNSET, PlatformSettings
 
+FROM_JSON = {
+    "letter_postage_classes",
+    "letter_statuses_final",
+    "letter_statuses_unfinished",
+    "referring_rows",
+    "ops_users",
+}
+"""Settings that the environment gives as JSON."""
+
 
 class SettingsError(click.ClickException, ValueError):
-    """The settings are wrong. The message has a line for each, with the variable's name and how to mend it.
+    """The settings are wrong. The message has a line for each, with the variable's name and how to fix it.
 
     A click exception, so that `flask` and `celery` print the message instead of a traceback.
     """
 
 
 # Fields are listed, and checked, from the last class to the first: each may look at those of the classes behind it.
-class Settings(OperationSettings, AccountSettings, NightSettings, PlatformSettings, BaseSettings):
+class Settings(OperationSettings, AccountSettings, ArchiveSettings, NightSettings, PlatformSettings, BaseSettings):
     """Every setting of the product. The variable is the field's name in capitals."""
 
     model_config = SettingsConfigDict(case_sensitive=False, frozen=True, extra="ignore", env_file=None)
@@ -46,7 +56,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, Any] = {
         name: given[name.upper()] for name in Settings.model_fields if given.get(name.upper(), "").strip()
     }
-    for name in {"letter_postage_classes", "letter_statuses_kept", "referring_rows", "ops_users"} & values.keys():
+    for name in FROM_JSON & values.keys():
         values[name] = _from_json(values[name])
     try:
         return Settings(**values)

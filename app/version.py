@@ -1,0 +1,3 @@
+"""The version of the product, and the only place where it stands."""
+
+VERSION = "0.1.0"
