@@ -25,7 +25,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     FLASK_APP=app \
     REMAP_SIGTERM=SIGQUIT
 
-# Nothing is written but to /tmp: the root file system may be read-only.
+# Nothing is written but to /tmp: the root file system may be read-only. A volume of Fargate belongs to root, and to
+# root alone, unless the image declares it: then it has the owner and the mode (1777) that the directory has here.
+VOLUME ["/tmp"]
 USER 10001
 EXPOSE 5000
 STOPSIGNAL SIGTERM

@@ -33,9 +33,10 @@ GRANT USAGE ON SCHEMA public TO retention_worker;
 GRANT SELECT ON services TO retention_worker;
 GRANT SELECT ON service_data_retention TO retention_worker;
 
--- SELECT is of the whole table: which columns move is derived from notification_history, so that a column which is
--- added to both needs no change here.
-GRANT SELECT ON notifications TO retention_worker;
+-- By column: not who got a notification ("to", normalised_to), nor what it said (_personalisation), nor what else does
+-- not move. A column that is added to both tables is to be added here before the next night.
+REVOKE SELECT ON notifications FROM retention_worker;
+GRANT SELECT (tableoid, ctid, xmin, service_id, key_type, notification_status, id, job_id, job_row_number, template_id, template_version, api_key_id, notification_type, created_at, sent_at, sent_by, updated_at, reference, billable_units, client_reference, international, phone_prefix, rate_multiplier, created_by_id, postage, document_download_count) ON notifications TO retention_worker;
 GRANT DELETE ON notifications TO retention_worker;
 -- To lock rows (FOR UPDATE needs UPDATE of a column), and to write a status that arrived.
 GRANT UPDATE (notification_status, updated_at) ON notifications TO retention_worker;
@@ -48,6 +49,8 @@ GRANT UPDATE ON notification_history TO retention_worker;
 -- The pipeline's own records -------------------------------------------------------------------------------------
 
 GRANT USAGE ON SCHEMA retention TO retention_worker;
+-- To see whether a sequence is behind its table, as a switch to a logical replica leaves it.
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA retention TO retention_worker;
 
 GRANT SELECT, INSERT, DELETE ON retention.runs TO retention_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.run_types TO retention_worker;
@@ -58,13 +61,18 @@ GRANT UPDATE (counted) ON retention.steps TO retention_worker;
 GRANT SELECT, DELETE ON retention.session_batches TO retention_worker;
 GRANT SELECT, INSERT, UPDATE ON retention.totals TO retention_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.heartbeats TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.blocked_policies TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.letter_looks TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.accepted_missing TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.intents TO retention_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON retention.deferred_letters TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.deferred_rows TO retention_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.deferred_buckets TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.holds TO retention_worker;
+-- To lock rows of it, which takes UPDATE of a column.
+GRANT SELECT, UPDATE (lockable) ON retention.turns TO retention_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.folder_counts TO retention_worker;
+-- A hold goes only in a transaction that records who lifted it, and that record stays for 30 days: whose own acts these
+-- are can't take them away (migration 0025).
 GRANT SELECT, INSERT, DELETE ON retention.ops_actions TO retention_worker;
 -- The night's index of letter folders is emptied, both tables at once, when the night is over.
 GRANT SELECT, INSERT, UPDATE, TRUNCATE ON retention.indexed_folders TO retention_worker;
@@ -81,5 +89,6 @@ GRANT SELECT ON alembic_version TO retention_worker;
 -- Optional -------------------------------------------------------------------------------------------------------
 -- To see that live queries wait for locks and that replicas lag. Without it other roles' rows of pg_stat_activity
 -- and pg_stat_replication look quiet, and the pipeline never yields to them. It also shows other roles' running
--- queries: leave it out where that is too much. Managed databases let their administrator grant it.
-GRANT pg_read_all_stats TO retention_worker;
+-- queries, so that it is not granted here. Who has ADMIN OPTION on it (a superuser; a managed database's administrator):
+--
+--   GRANT pg_read_all_stats TO retention_worker;

@@ -24,7 +24,7 @@ resource "aws_iam_role_policy" "retention" {
 resource "aws_iam_role_policy" "accounts" {
   name   = "accounts"
   role   = aws_iam_role.product.id
-  policy = templatefile("${path.module}/../aws/accounts-worker-policy.json", local.buckets)
+  policy = templatefile("${path.module}/../aws/accounts-worker-policy.json", merge(local.buckets, { SES_IDENTITY = var.ses_identity }))
 }
 
 data "aws_iam_policy_document" "queues" {

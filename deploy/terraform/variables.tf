@@ -78,3 +78,13 @@ variable "messages_that_need_another_worker" {
   type        = number
   default     = 50
 }
+
+variable "ses_identity" {
+  description = "The identity in SES that EMAIL_SENDER belongs to, its domain or the address itself: no other may be sent from."
+  type        = string
+
+  validation {
+    condition     = !strcontains(var.ses_identity, "*")
+    error_message = "Name one identity: a wildcard would let the product send as anybody."
+  }
+}
