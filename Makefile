@@ -3,16 +3,23 @@ PYTHON ?= python3
 SCALE ?= 1
 BROKER ?= valkey
 VARIANT ?= own
-PROCESSES ?= 2
-# Each process starts servers of its own. They must name the same tests in the same order, those of sets, too. Files in
-# their order: the long ones first, so that both processes end together.
-IN_PROCESSES := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+# One more than there are cores: the tests of workers wait for them some of the time.
+PROCESSES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# Each process starts servers of its own. They must name the same tests in the same order, those of sets, too. Which are
+# done together and what comes first: tests/scheduling.py.
+IN_PROCESSES := -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
+# What needs no worker process, and of the tests on servers those of the steps themselves.
+FAST := tests/unit tests/faults/test_checker.py tests/faults/test_policies.py tests/faults/test_guards.py \
+  tests/security/test_no_values_in_sql.py tests/integration/test_chains.py tests/integration/test_messages.py \
+  tests/integration/test_test_notifications.py
 export PYTHONHASHSEED ?= 0
+# Where a shell forbids it to keep what it compiles, each of hundreds of processes compiles the product and its tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up shell test bench faults faults-short lint check audit docs lock clean
+.PHONY: help setup demo up shell test test-fast test-all mutants bench faults faults-short lint check audit docs lock release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,16 +35,25 @@ $(STAMP): requirements-dev.lock
 	@touch $(STAMP)
 
 demo: setup ## a night from beat to history on embedded servers, verified (SCALE=10: ten times the data)
-	@$(BIN)/python -m app.local demo --scale $(SCALE)
+	@$(BIN)/python -m dev demo --scale $(SCALE)
 
 up: setup ## keep web, workers, beat and the embedded servers running until Ctrl-C
-	@$(BIN)/python -m app.local up
+	@$(BIN)/python -m dev up
 
 shell: setup ## flask shell on the stack that `make up` runs
-	@$(BIN)/python -m app.local shell
+	@$(BIN)/python -m dev shell
 
-test: setup ## the whole suite, on embedded servers, in two processes (PROCESSES=0: in one)
+test: setup ## the whole suite, on embedded servers (PROCESSES=0: in one process)
 	@$(BIN)/python -m pytest $(IN_PROCESSES)
+
+test-fast: setup ## within a minute: the unit tests, and those of the steps themselves
+	@$(BIN)/python -m pytest -q $(IN_PROCESSES) $(FAST)
+
+test-all: test ## the suite, and what may differ on the real PostgreSQL, Redis and RabbitMQ that answer here
+	@.ci/on-real-servers
+
+mutants: setup ## put faults into a copy, one at a time, and see that the tests notice (docs/testing.md)
+	@$(BIN)/python -m tests.mutants
 
 faults: setup ## the fault laboratory's long form: over 200 seeded runs with real processes (BROKER=redis|rabbitmq|sqs VARIANT=a|b|c|d)
 	@$(BIN)/python -m tests.faults --broker $(BROKER) --variant $(VARIANT)
@@ -58,6 +74,9 @@ lint: setup ## style, imports and types
 
 check: lint test ## what CI runs
 
+release: setup ## build the sdist and the wheel into dist/, and try the wheel in a clean environment
+	@PYTHON=$(PYTHON) .ci/release
+
 audit: setup ## known vulnerabilities of the locked packages; fails when the service can't be asked
 	@$(BIN)/python .ci/audit.py
 
@@ -69,8 +88,8 @@ lock: setup ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --extra sqs pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --extra local --extra sqs --extra dev -c requirements.lock pyproject.toml \
-	  -o requirements-dev.lock
+	  --no-emit-find-links --no-header --extra archive --extra local --extra sqs --extra dev \
+	  -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## remove .venv and what the tools left behind
 	@rm -rf .venv .local .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,7 +23,7 @@ def verdict(answer: str, said: str) -> tuple[int, list[str]]:
         last = (said.strip().splitlines() or ["it said nothing"])[-1]
         return NOT_AUDITED, [f"Nothing was audited: the vulnerability service can't be reached ({last[:200]})."]
     found = [
-        f"{package['name']} {package['version']}: {vulnerability['id']}, mended in "
+        f"{package['name']} {package['version']}: {vulnerability['id']}, fixed in "
         f"{', '.join(vulnerability['fix_versions']) or 'no version yet'}"
         for package in packages
         for vulnerability in package.get("vulns", ())

@@ -10,22 +10,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import redis
 from amqp.exceptions import NotFound
 from kombu import Connection as Broker
 
-from app.local.broker import EmbeddedBroker
-from app.local.s3 import EmbeddedS3
+from dev.broker import EmbeddedBroker
+from dev.s3 import EmbeddedS3
 
 VALKEY, REDIS, RABBITMQ, SQS = "valkey", "redis", "rabbitmq", "sqs"
 URLS = {REDIS: os.environ.get("TEST_REDIS_URL", ""), RABBITMQ: os.environ.get("TEST_RABBITMQ_URL", "")}
 NAMES = [VALKEY, SQS, *(name for name, url in URLS.items() if url)]
-QUEUES = ("QUEUE_NIGHTLY", "QUEUE_PERIODIC")
+QUEUES = {"QUEUE_NIGHTLY": "nightly", "QUEUE_PERIODIC": "periodic", "QUEUE_ACCOUNTS": "accounts"}
+"""All that a worker declares: one that a test did not name would stay on a RabbitMQ for ever."""
 DELAYED_DELIVERY = "celery_delayed"
 """Celery declares these queues and exchanges as soon as there is a quorum queue."""
 LEVELS = 28
 DELAYED_DELIVERY_EXCHANGE = "celery_delayed_delivery"
+
+
+def queue_names(beginning: str) -> list[str]:
+    """Names of a test's own, in the order of QUEUES."""
+    return [f"{beginning}-{uuid4().hex[:12]}-{what}" for what in QUEUES.values()]
 
 
 class NotEmpty(RuntimeError):

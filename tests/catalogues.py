@@ -91,6 +91,7 @@ def table(name: str, **changes: Any) -> Table:
         row_security=RowSecurity(),
         rows=None,
         bytes=0,
+        columns_to_select=frozenset(),
         columns_to_update=frozenset(),
     )
     return replace(made, **changes)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from app import clock
 from app.dao import chains_dao, runs_dao
-from app.dao.chains_dao import REAL, Group, Wake
+from app.dao.chains_dao import REAL, Group, Slice, Wake
 from app.db import db
 from app.retention import chains
 from app.retention.cutoffs import cutoff
@@ -33,7 +33,7 @@ def open_chains(
     with db.transaction() as connection:
         runs_dao.start_run(connection, tonight(), now)
         group = Group(tonight(), notification_type, service_id, cutoff_tonight(), stage)
-        slices = list(zip([None, *bounds], [*bounds, None], strict=True))
+        slices = [Slice(*pair) for pair in zip([None, *bounds], [*bounds, None], strict=True)]
         return chains_dao.open_group(connection, group, slices, now, now, sent=True)
 
 

@@ -5,28 +5,76 @@ The application runs with the least that it needs of PostgreSQL and S3 (tests/le
 """
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import boto3
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from app import config, create_app
+from app.accounts import passwords
 from app.config import psycopg2_url
 from app.models import GHOST_USER_ID
+from tests import forkserver, remembered, scheduling
+from tests.emptying import empty
+from tests.least import empty_buckets
 from tests.servers import Servers, grant_buckets, servers
 
-KEPT_TABLES = ("alembic_version", "key_types", "notification_status_types")
+KEPT_TABLES = ("alembic_version", "turns", "key_types", "notification_status_types")
 TABLES = text(
     "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
     "WHERE schemaname IN ('public', 'retention') AND tablename <> ALL (:kept)"
 )
+RESTART = text(
+    "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false) FROM pg_sequences "
+    "WHERE schemaname IN ('public', 'retention') AND last_value IS NOT NULL"
+)
+CENTURIES = "1e11"
+"""How far this host's clock may be from the database's in tests, which set it to other times than the present."""
 GHOST = text(
     "INSERT INTO users (id, name, email_address, state, created_at) "
     "VALUES (:id, 'Deleted user', 'deleted-user@invalid', 'inactive', now()) ON CONFLICT DO NOTHING"
 )
+
+
+LINES_OF_A_LOG = 100
+remembered.once()
+passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)  # quick: many log in
+# A shell that starts the suite in the background, or with nohup, has these ignored, and so would have every process
+# that the tests end with them. A handler, unlike that, is not passed on to them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """A test that fails shows the logs of the processes that it started."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of {child.name}", child.log_tail(LINES_OF_A_LOG)) for child in forkserver.started]
+    if call.when == "teardown":
+        forkserver.started.clear()
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.InParts:
+    return scheduling.InParts(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        scheduling.put_longest_first(items)
+
+
+def pytest_sessionfinish() -> None:
+    forkserver.close()
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +124,8 @@ def settings_override() -> dict[str, str]:
 @pytest.fixture
 def settings(environment: dict[str, str], settings_override: dict[str, str]) -> config.Settings:
     """The application's settings."""
-    return config.load({**environment, "RETRY_AFTER_SECONDS": "1", **settings_override})
+    usual = {"RETRY_AFTER_SECONDS": "1", "CLOCK_TOLERANCE_SECONDS": CENTURIES}
+    return config.load({**environment, **usual, **settings_override})
 
 
 @pytest.fixture
@@ -112,14 +161,24 @@ def connection(app: Flask, administrator_engine: Engine) -> Iterator[Connection]
         yield other
 
 
-@pytest.fixture
-def s3(started_servers: Servers) -> Iterator[Any]:
-    """An administrator's client of the S3 server; the buckets are emptied afterwards, versions and all."""
+@pytest.fixture(scope="session")
+def administrator_s3(started_servers: Servers) -> Iterator[Any]:
+    """A client of the S3 server that may do everything."""
     client = boto3.client("s3", **started_servers.administrator_s3)
     yield client
-    for bucket in _buckets(started_servers.environment).values():
-        _empty_bucket(client, bucket)
     client.close()
+
+
+@pytest.fixture
+def s3(started_servers: Servers, administrator_s3: Any) -> Iterator[Any]:
+    """An administrator's client of the S3 server; the buckets are emptied afterwards, versions and all."""
+    yield administrator_s3
+    buckets = _buckets(started_servers.environment).values()
+    if started_servers.has_policies:
+        empty_buckets(started_servers.environment["AWS_ENDPOINT_URL_S3"], buckets)
+        return
+    for bucket in buckets:
+        _empty_bucket(administrator_s3, bucket)
 
 
 def _buckets(environment: dict[str, str]) -> dict[str, str]:
@@ -127,13 +186,9 @@ def _buckets(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _empty_tables(engine: Engine) -> None:
-    """Only those in which there is something, and what refers to them: truncating costs most of what a test does."""
     with engine.begin() as connection:
-        tables = connection.execute(TABLES, {"kept": list(KEPT_TABLES)}).scalars().all()
-        probes = " UNION ALL ".join(f"SELECT '{table}' WHERE EXISTS (SELECT FROM {table})" for table in tables)
-        filled = connection.execute(text(probes)).scalars().all()
-        if filled:
-            connection.execute(text("TRUNCATE " + ", ".join(filled) + " RESTART IDENTITY CASCADE"))
+        empty(connection, connection.execute(TABLES, {"kept": list(KEPT_TABLES)}).scalars())
+        connection.execute(RESTART)
         connection.execute(GHOST, {"id": GHOST_USER_ID})
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 from sqlalchemy import make_url
 
-from app.local.postgres import programs
+from dev.postgres import programs
 
 SECONDS = 60
 # PostgreSQL 15 has a number of its own at each column since 15.20; the pg_dump of that version leaves it out, too.

@@ -136,7 +136,7 @@ def history(connection: Connection) -> set[UUID]:
 
 def deferred(connection: Connection) -> dict[UUID, str]:
     """The letters that are held back, with their reasons."""
-    rows = connection.execute(text("SELECT notification_id, reason FROM retention.deferred_letters"))
+    rows = connection.execute(text("SELECT notification_id, reason FROM retention.deferred_rows"))
     return {row[0]: row[1] for row in rows}
 
 

@@ -8,7 +8,11 @@ from typing import Any
 from argon2 import PasswordHasher
 from flask import Flask, g, has_app_context
 from flask.testing import FlaskClient
+from sqlalchemy import Connection
 from werkzeug.test import TestResponse
+
+from app import clock
+from app.dao import heartbeats_dao
 
 OPERATOR, VIEWER = "olga", "vera"
 PASSWORD = "a password for tests"
@@ -60,6 +64,13 @@ class Browser:
         """What the browser's cookie is, as it was sent."""
         cookie = self.client.get_cookie("ops_session", path="/ops")
         return cookie and cookie.value
+
+
+def seem_alive(connection: Connection) -> None:
+    """As if a worker and the dispatcher had just been at work: without them nothing is green."""
+    now = clock.now()
+    heartbeats_dao.note(connection, heartbeats_dao.WORKER, "celery@one", now)
+    heartbeats_dao.note(connection, heartbeats_dao.RELAY, heartbeats_dao.CHAINS, now)
 
 
 def _begin() -> None:

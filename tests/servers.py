@@ -15,13 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
-from alembic import command
-from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, text
 
 from app.config import psycopg2_url
-from app.local.stack import Stack
-from app.revisions import alembic_config
-from tests.least import ACCOUNTS_POLICY_FILE, policy, put_under_policy, worker_login
+from dev.product import migrate
+from dev.stack import Stack
+from tests.least import (
+    ACCOUNTS_POLICY_FILE,
+    ARCHIVE_POLICY_FILE,
+    administrator,
+    policy,
+    put_under_policy,
+    worker_login,
+)
 
 S3_SERVER = Path(__file__).parent / "fakes" / "s3_under_policy.py"
 GIVEN = (
@@ -52,6 +58,8 @@ class Servers:
 
 # By host and port, so that `new_database` can be given the application's URL.
 _administrators: dict[tuple[str | None, int | None], str] = {}
+_migrated: dict[tuple[str | None, int | None], str] = {}
+"""By server, the database that `migrated_database` copies."""
 
 
 @contextmanager
@@ -76,11 +84,14 @@ def servers(shell: Mapping[str, str]) -> Iterator[Servers]:
             environment["AWS_ACCESS_KEY_ID"] = "WORKER" + secrets.token_hex(7).upper()
             environment["AWS_SECRET_ACCESS_KEY"] = secrets.token_hex(20)
             grant_buckets(environment)
-        command.upgrade(alembic_config(psycopg2_url(administrator_url)), "heads")
-        _administrators[_server(administrator_url)] = administrator_url
+        migrate(administrator_url)
+        server = _server(administrator_url)
+        _administrators[server] = administrator_url
         with worker_login(administrator_url) as worker_url:
             environment["DATABASE_URL"] = worker_url
             yield Servers(environment, administrator_url, administrator_s3, has_policies)
+        if server in _migrated:
+            _drop_database(administrator_url, _migrated.pop(server))
 
 
 def grant_buckets(environment: Mapping[str, str]) -> None:
@@ -88,6 +99,8 @@ def grant_buckets(environment: Mapping[str, str]) -> None:
     buckets = {name: value for name, value in environment.items() if name.startswith("S3_BUCKET_")}
     document = policy(buckets)
     document["Statement"] += policy(buckets, ACCOUNTS_POLICY_FILE)["Statement"]
+    if "S3_BUCKET_ARCHIVE" in buckets:
+        document["Statement"] += policy(buckets, ARCHIVE_POLICY_FILE)["Statement"]
     put_under_policy(environment["AWS_ENDPOINT_URL_S3"], environment["AWS_ACCESS_KEY_ID"], document)
 
 
@@ -97,21 +110,42 @@ def _server(url: str) -> tuple[str | None, int | None]:
 
 
 @contextmanager
-def new_database(url: str) -> Iterator[str]:
+def new_database(url: str, template: str = "template0") -> Iterator[str]:
     """The URL of an empty database beside the one at `url`, for its owner, dropped again at the end.
 
     A URL of the application's role will do: the administrator of its server makes the database.
     """
     url = _administrators.get(_server(url), url)
-    name = f"retention_test_{secrets.token_hex(6)}"
-    engine = create_engine(psycopg2_url(url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
+    name = _create_database(url, template)
     try:
         yield make_url(url).set(database=name).render_as_string(hide_password=False)
     finally:
-        with engine.connect() as connection:
-            connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+        _drop_database(url, name)
+
+
+@contextmanager
+def migrated_database(url: str) -> Iterator[str]:
+    """`new_database`, with all migrations applied: a copy of one to which they were, the first time."""
+    url = _administrators.get(_server(url), url)
+    if _server(url) not in _migrated:
+        name = _create_database(url, "template0")
+        migrate(make_url(url).set(database=name).render_as_string(hide_password=False))
+        _migrated[_server(url)] = name
+    with new_database(url, _migrated[_server(url)]) as made:
+        yield made
+
+
+def _create_database(url: str, template: str) -> str:
+    """Its name. Files are copied, which is quicker than writing a template to the WAL."""
+    name = f"retention_test_{secrets.token_hex(6)}"
+    with administrator(url) as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'))
+    return name
+
+
+def _drop_database(url: str, name: str) -> None:
+    with administrator(url) as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 def refuse_a_database_in_use(url: str) -> None:

@@ -1,32 +1,26 @@
-"""A demo whose processes' logs are searched for everything private that it was seeded with.
+"""`python -m dev`, watched: its processes' logs are searched for everything private that it was seeded with.
 
-    python -m tests.acceptance.demo_logs        prints what was searched, and what was found, as JSON
+    python -m tests.acceptance.demo_logs FOUND.json demo --scale 0.4
 
-A process of its own: the demo's environment must be there before Celery is imported.
+prints what the demo prints, and writes what was searched for and found to FOUND.json.
 """
 
-import io
 import json
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg2
-from rich.console import Console
 
-from app.local import demo, demo_accounts, product
-from app.local.environment import replaced_environment
-from app.local.seed import Plan
-from app.local.seed_accounts import cast
-from app.local.seed_model import Buckets
-from app.local.stack import Stack
-from app.local.verify import Verification
+from dev import demo_accounts
+from dev.__main__ import main
+from dev.stack import Stack
+from dev.verify import Verification
 
-SCALE = 0.1
 PRODUCT = ("worker", "beat", "web")
 WORD = re.compile(r"[^\W_]+")
 LEAST_LETTERS = 6
@@ -78,44 +72,59 @@ def search(log: str, wanted: set[Words]) -> set[str]:
     }
 
 
-def run() -> dict[str, Any]:
-    """The demo's night, accounts and sessions; what the logs were searched for, and what was found."""
-    out = Console(file=io.StringIO())
-    now = datetime.now(UTC)
-    with Stack() as stack, replaced_environment(stack.isolated_environment() | demo.SETTINGS):
-        site = demo.start_product(stack, out)
-        buckets = Buckets.from_environment(stack.environment)
-        with closing(stack.s3.client()) as s3:
-            demo._seed(stack, s3, buckets, out, Plan(now, scale=SCALE))
-            verification = Verification(stack.postgres.url, s3, buckets, zone=demo.ZONE.key, folder_zone=demo.ZONE.key)
-            due = verification.before(now)
-            values = _values(stack, OF_ROWS)
-            stack.start_process("beat", product.beat(stack.directory), demo.SETTINGS, product.ROOT)
-            demo._send_the_nightly_task(now.astimezone(demo.ZONE).date())
-            demo._watch(stack, out, due, 300)
-        people = [f"{person.email_address}" for person in cast(now)] + [person.token for person in cast(now)]
-        wrong = demo_accounts.run(stack, out, site)
-        values += people + _values(stack, OF_USERS)
-        stack.stop_processes()
-        log = "\n".join((stack.directory / f"{name}.log").read_text() for name in PRODUCT)
-    wanted = private(values)
-    return {
-        "wrong": wrong,
-        "values": len(wanted),
-        "events": sorted({json.loads(line)["event"] for line in log.splitlines() if line.startswith("{")}),
-        "lines": len(log.splitlines()),
-        "not_json": [line for line in log.splitlines() if line.strip() and not line.startswith("{")][:20],
-        "found": sorted(search(log, wanted)),
-        "secrets": [secret for secret in SECRETS if secret in log],
-        "an_example_is_found": len(search(f'"{max(values, key=len)}"', wanted)),
-    }
+class Watch:
+    """Notes what the demo seeds and, before its directory is removed, what its processes have logged."""
+
+    def __init__(self) -> None:
+        self.values: list[str] = []
+        self.log = ""
+
+    def begin(self) -> None:
+        before, seed_accounts, close = Verification.before, demo_accounts.seed_accounts, Stack.close
+
+        def seeded(verification: Verification, *arguments: Any) -> Any:
+            due = before(verification, *arguments)
+            self.values += _values(verification._database_url, OF_ROWS)
+            return due
+
+        def with_accounts(connection: Any, people: Any, *arguments: Any, **named: Any) -> None:
+            seed_accounts(connection, people, *arguments, **named)
+            self.values += [value for person in people for value in (f"{person.email_address}", person.token)]
+
+        def ended(stack: Stack) -> None:
+            if stack.processes:
+                self.values += _values(stack.postgres.url, OF_USERS)
+                stack.stop_processes()
+                self.log = "\n".join((stack.directory / f"{name}.log").read_text() for name in PRODUCT)
+                stack.processes.clear()
+            close(stack)
+
+        Verification.before, demo_accounts.seed_accounts = seeded, with_accounts  # type: ignore[method-assign]
+        Stack.close = ended  # type: ignore[method-assign]
+
+    def found(self) -> dict[str, Any]:
+        wanted, lines = private(self.values), self.log.splitlines()
+        return {
+            "values": len(wanted),
+            "events": sorted({json.loads(line)["event"] for line in lines if line.startswith("{")}),
+            "lines": len(lines),
+            "not_json": [line for line in lines if line.strip() and not line.startswith("{")][:20],
+            "found": sorted(search(self.log, wanted)),
+            "secrets": [secret for secret in SECRETS if secret in self.log],
+            "an_example_is_found": len(search(f'"{max(self.values, key=len)}"', wanted)),
+        }
 
 
-def _values(stack: Stack, statement: str) -> list[str]:
-    with closing(psycopg2.connect(stack.postgres.url)) as connection, connection.cursor() as cursor:
+def _values(url: str, statement: str) -> list[str]:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(statement)
         return [row[0] for row in cursor.fetchall()]
 
 
 if __name__ == "__main__":
-    json.dump(run(), sys.stdout)
+    watch = Watch()
+    watch.begin()
+    status = main(sys.argv[2:])
+    if status == 0:
+        Path(sys.argv[1]).write_text(json.dumps(watch.found()))
+    sys.exit(status)

@@ -1,4 +1,4 @@
-"""`python -m app.local`, started as a newcomer's shell would start it."""
+"""`python -m dev`, started as a newcomer's shell would start it."""
 
 import contextlib
 import os
@@ -8,21 +8,23 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SECONDS_TO_END = 60
+SECONDS_TO_END = 120
 
 
 class Local:
-    """Starts subcommands of `python -m app.local`, as from a shell with nothing but `environment` exported."""
+    """Starts subcommands of `python -m dev`, as from a shell with nothing but `environment` exported."""
 
     def __init__(self, temporary: Path) -> None:
         self.temporary = temporary
         self.state = temporary / "stack.json"
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, watched: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+        """`watched`: where what its processes logged is told about (demo_logs.py)."""
+        module = ["tests.acceptance.demo_logs", watched] if watched else ["dev"]
         usual = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.local", *arguments],
+            [sys.executable, "-m", *module, *arguments],
             cwd=ROOT,
             env=usual | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"} | environment,
             stdin=subprocess.PIPE,

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from app.celery import nightly_tasks
-from app.local.product import ROOT
+from dev.product import ROOT
 from tests.acceptance.workers import Workers, eventually
 from tests.dumps import schema_dump
 from tests.factories import days_ago, keys, naive
@@ -113,7 +113,7 @@ def test_from_the_first_look_to_the_first_night_and_back_by_the_pages_own_comman
         workers.environment["DATABASE_URL"] = of_login
         team.types('retention pause --reason "first night"', of_login)
         worker, beat = workers.start(), workers.start_beat()
-        eventually(lambda: connection.execute(SEEN).scalars().all() == ["relay", "worker"])
+        eventually(lambda: connection.execute(SEEN).scalars().all() == ["periodic", "relay", "worker"])
         team.types("doctor", of_login)
         plan = team.types("retention plan", of_login)
         assert [str(service) in plan for service in (small, large)] == [True, True]

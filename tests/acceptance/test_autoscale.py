@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from app.celery import nightly_tasks
-from app.local.processes import Child
+from dev.processes import Child
 from tests.acceptance import workers as world
 from tests.acceptance.workers import ROWS_PER_STEP, Workers, eventually, have_ended, slow_down
 from tests.factories import create_notification, create_service, days_ago, history, live, steps

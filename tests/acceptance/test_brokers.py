@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection
 
 from app.celery import SOFT_SHUTDOWN_IN_STEP_BUDGETS, nightly_tasks
-from app.local.processes import Child
 from app.retention import operations
+from dev.processes import Child
 from tests.acceptance.brokers import WorkersOn, has_received
 from tests.acceptance.test_workers import assert_each_moved_once, emails, slow_steps
 from tests.acceptance.workers import (
@@ -28,7 +28,7 @@ from tests.acceptance.workers import (
     is_in_the_middle_of_a_step,
     slow_down,
 )
-from tests.brokers import NAMES, broker
+from tests.brokers import NAMES, broker, queue_names
 from tests.factories import (
     chains,
     create_letter,
@@ -60,7 +60,7 @@ def measured() -> Iterator[None]:
 def workers(
     request: pytest.FixtureRequest, environment: dict[str, str], connection: Connection, tmp_path: Path
 ) -> Iterator[WorkersOn]:
-    queues = [f"retention-test-{uuid4().hex[:12]}-{what}" for what in ("nightly", "periodic")]
+    queues = queue_names("retention-test")
     with broker(request.param, tmp_path, queues) as on:
         started = WorkersOn(on, queues, environment, tmp_path)
         try:
@@ -97,7 +97,7 @@ def end_comes(connection: Connection, workers: WorkersOn, rows: set[UUID], dispa
 
     def ended() -> bool:
         if dispatched:
-            workers.send(nightly_tasks.dispatch_retention)
+            workers.remind(nightly_tasks.dispatch_retention)
         return have_ended(connection)
 
     eventually(ended, SECONDS_TO_COME_BACK)

@@ -1,39 +1,8 @@
-"""What a whole demo logs holds nothing of what it was seeded with: no address, number, name, reference, content, token.
-
-Seen to fail: the address of a deletion's confirmation put into its event, and each session's token logged where it is
-looked for.
-"""
-
-import json
-import subprocess
-import sys
-from pathlib import Path
+"""How logs are searched for what is private. That a demo's hold nothing of it is in test_demo.py."""
 
 import pytest
 
-from app.local.environment import isolated_environment
 from tests.acceptance.demo_logs import private, search
-
-ROOT = Path(__file__).parents[2]
-EVENTS_OF_A_DEMO = {"step", "fanned-out", "deletion-step", "account-deleted", "sessions-removed", "sweep-page"}
-
-
-def test_a_demo_logs_nothing_private():
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.acceptance.demo_logs"],
-        cwd=ROOT,
-        env=isolated_environment(),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    assert (told["wrong"], told["found"], told["secrets"]) == ([], [], [])
-    assert told["values"] > 5_000
-    assert told["lines"] > 500
-    assert told["an_example_is_found"] >= 1
-    assert EVENTS_OF_A_DEMO | {"export-ready", "export-emailed", "deletion-confirmed"} <= set(told["events"])
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from urllib.error import HTTPError
 import pytest
 from sqlalchemy import text
 
-from app.local import product
-from app.local.processes import Child, answers, free_port
+from dev import product
+from dev.processes import Child, answers, free_port
 from tests.acceptance.workers import Workers, eventually
 from tests.chain_steps import open_chains
 from tests.factories import create_notification, create_service
@@ -27,7 +27,7 @@ PLANTED = (NAME, ADDRESS, PHONE, CONTENT, PASSWORD)
 # chain's row is refused as well, in PostgreSQL's.
 REFUSE = f"""
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN RAISE EXCEPTION 'Failing row contains (%)', OLD USING ERRCODE = '23514'; END
+    BEGIN RAISE EXCEPTION 'Failing row contains (%)', OLD USING ERRCODE = '53100'; END
 $$;
 CREATE TRIGGER refuse BEFORE DELETE ON notifications FOR EACH ROW EXECUTE FUNCTION refuse();
 CREATE FUNCTION refuse_note() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -85,7 +85,7 @@ def waits(
     """Does the step, and both writes from when it holds its rows on; their longest waits, in seconds."""
     with background(app) as start:
         step = start(do, wake)
-        wait_until(lambda: files.asked > 0 or step.done())  # S3 is asked when the rows are locked
+        wait_until(lambda: files.asked > 0 or step.done())  # rows are locked when S3 has said where the files are
         writes = [start(longest_write, step, write) for write in (receipt, update)]
         step.result()
         receipt_seconds, update_seconds = (write.result() for write in writes)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.local.product import ROOT
+from dev.product import ROOT
 from tests.acceptance.many_rows import files_of_letters, fill
 from tests.factories import create_service, history, live
 from tests.fakes.many_files import many_files

@@ -73,7 +73,7 @@ def test_the_steps_of_a_chain_are_one_trace_under_its_root(app, connection, s3, 
         assert attributes(root)["chain.id"] == attributes(span)["chain.id"]
         assert root.start_time_unix_nano <= span.start_time_unix_nano < root.end_time_unix_nano
     parts = {span.name for span in told} - {"chain", "step"}
-    assert parts == {"find files", "delete files", "move"}
+    assert parts == {"find files", "delete files", "prepare"}
     sent = b"".join(body for _, body in collected.posts)
     assert EMAIL_ADDRESS.encode() not in sent
     assert str(letter).encode() not in sent

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, text
 
 from app import config
 from app.celery import configuration
-from app.local.processes import Child
 from app.retention import nightly, operations
+from dev.processes import Child
 from tests.acceptance.workers import ROWS_PER_STEP, Workers, eventually, have_ended
 from tests.factories import chains, create_notification, create_service, days_ago, history, live, steps
 from tests.integration.accounts.owned import mark_by_sql, record

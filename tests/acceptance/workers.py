@@ -10,13 +10,15 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.celery import celery
-from app.local import product
-from app.local.broker import EmbeddedBroker
-from app.local.processes import Child, answers
+from dev import product
+from dev.broker import EmbeddedBroker
+from dev.processes import Child, answers
+from tests.forkserver import worker_process
 
 ROWS_PER_STEP = 50
 SECONDS_OF_A_SLOW_STEP = 1.2  # a statement may take a third of the budget
 STEP_BUDGET_SECONDS = 5
+SECONDS_BETWEEN_REMINDERS = 0.5
 
 # Small steps and short times; a step that dies is looked for by the dispatcher once its lease is over.
 SETTINGS = {
@@ -65,6 +67,7 @@ class Workers:
         self.broker = EmbeddedBroker(directory / "broker").start()
         self.environment = {**environment, **SETTINGS, "CELERY_BROKER_URL": self.broker.url}
         self._children: list[Child] = []
+        self._reminded: dict[str, float] = {}
 
     def start(self, name: str = "worker", pool: int = 2, **settings: str) -> Child:
         """A worker with a pool of so many processes, once it is ready."""
@@ -91,6 +94,13 @@ class Workers:
         with celery.connection_for_write(self.broker.url) as connection:
             task.apply_async(args=arguments, kwargs=named, connection=connection)
 
+    def remind(self, task: Any) -> None:
+        """Send it where a test waits, as beat does: not as often as the test looks."""
+        now = time.monotonic()
+        if now - self._reminded.get(task.name, 0) >= SECONDS_BETWEEN_REMINDERS:
+            self._reminded[task.name] = now
+            self.send(task)
+
     def logged(self) -> str:
         """Everything that was written by any of them."""
         return "".join(child.log.read_text() for child in self._children)
@@ -112,7 +122,7 @@ class Workers:
 
     def _child(self, name: str, argv: list[Any], settings: dict[str, str]) -> Child:
         log = self.directory / f"{name}-{len(self._children)}.log"
-        child = Child(name, argv, log=log, env=self.environment | settings, cwd=product.ROOT)
+        child = worker_process(name, argv, log=log, env=self.environment | settings, cwd=product.ROOT)
         self._children.append(child)
         return child
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from app.local.processes import free_port
+from dev.processes import free_port
 from tests.acceptance.workers import Workers
 from tests.ops import OPERATOR, PASSWORD, ops_settings
 

@@ -30,8 +30,8 @@ STEP = text(
 )
 DEFER = text(
     """
-    INSERT INTO retention.deferred_letters VALUES (:letter, :service, 'real', now(), 'AccessDenied', :attempts,
-        now() - interval '2 days', now(), now() + interval '1 hour', :attempts > 7)
+    INSERT INTO retention.deferred_rows VALUES (:letter, :service, 'real', now(), 'AccessDenied', :attempts,
+        now() - interval '2 days', now(), now() + interval '1 hour', :attempts > 7, 'letter')
     """
 )
 DEFER_BUCKET = text(

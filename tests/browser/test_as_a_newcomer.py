@@ -1,6 +1,6 @@
 """What a new operator does: `make demo`, log in with what it printed, and watch its night end.
 
-Then `make up`: log in, watch a run end, break a bucket by the documented switch, see why the page is red, mend it,
+Then `make up`: log in, watch a run end, break a bucket by the documented switch, see why the page is red, fix it,
 retry from the page, and see it turn green.
 
 Seen to fail: the demo's web process without its users.
@@ -62,7 +62,7 @@ def _logged_in(printed: str, page):
 
 def _walk(local: Local, page) -> None:
     verdict, run = page.locator("#verdict"), page.locator("#run")
-    expect(verdict).to_contain_text("are past their retention")
+    expect(verdict).to_contain_text("should be gone")
     verdict.get_by_role("link", name="Start a run").click()
     page.get_by_role("button", name="Start").click()
     expect(run).to_contain_text("The run is under way")
@@ -76,7 +76,7 @@ def _walk(local: Local, page) -> None:
     expect(verdict).to_contain_text(f"{BUCKET}: AccessDenied", timeout=60_000)
     expect(page.locator("#held-back")).to_contain_text("AccessDenied")
 
-    assert f"{BUCKET} answers again" in _local(local, "mend-bucket")
+    assert f"{BUCKET} answers again" in _local(local, "fix-bucket")
     verdict.get_by_role("link", name="Retry what is held back").click()
     page.get_by_role("button", name="Retry now").click()
     expect(verdict).to_have_class("verdict green", timeout=60_000)

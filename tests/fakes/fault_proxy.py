@@ -1,6 +1,6 @@
 """A proxy in front of the S3 server that goes wrong where a test says so, and keeps what it was asked.
 
-Without a fault it forwards every request as it is. Faults are attributes, so that a test can mend them half-way.
+Without a fault it forwards every request as it is. Faults are attributes, so that a test can fix them half-way.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,6 +44,10 @@ class FaultProxy:
     """Called before a DeleteObjects is forwarded."""
     after_delete: Callable[[], None] = _nothing
     """Called when the files of a DeleteObjects are gone, before the answer."""
+    refuses_all: tuple[int | None, ...] = ()
+    """With something in it, each request is answered with this status; None: the connection is cut instead."""
+    refused: int = 0
+    """How many requests that were."""
     deletes: list[list[str]] = field(default_factory=list)
     lists: int = 0
 
@@ -86,6 +90,13 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         bucket = address.path.strip("/").partition("/")[0]
         is_delete = self.command == "POST" and "delete" in address.query.split("&")
+        if refuses := self.faults.refuses_all:
+            self.faults.refused += 1
+            if refuses[0] is None:
+                self.close_connection = True
+            else:
+                self._answer(refuses[0], _error("AccessDenied"))
+            return
         with self.lock:
             if is_delete:
                 self.faults.deletes.append(keys_of(body))
@@ -107,8 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = respond
 
     def _delete(self, body: bytes) -> None:
-        self.faults.before_delete()
+        # As the request arrived: a test may go on, and refuse nothing more, before this returns.
         refused = {key: self.faults.refused_keys[key] for key in keys_of(body) if key in self.faults.refused_keys}
+        self.faults.before_delete()
         status, answer = 200, f'<DeleteResult xmlns="{S3_NAMESPACE}"></DeleteResult>'.encode()
         remaining = without(body, refused)
         if keys_of(remaining):

@@ -4,7 +4,9 @@ moto can enforce IAM, but not so that a right policy works: it takes a DeleteObj
 bucket, never asks for `s3:DeleteObjectVersion`, and takes a HEAD of a version for `s3:GetObject`. So this asks for
 the actions of AWS's Service Authorization Reference, key by key. An access key is under a policy once one was given
 to it with `PUT /_policies/<access key>`; any other is an administrator's. Signatures are not checked. With `?terse`
-a delete that is refused for an object lock does not say so, as not every S3 server does.
+a delete that is refused for an object lock does not say so, as not every S3 server does. `DELETE /_objects?bucket=…`
+empties buckets, and `PUT /_objects?bucket=…` puts an object under each of a list of keys, so that a test need not do
+so request by request.
 
 It runs as a script, without the packages of this repository.
 """
@@ -21,6 +23,7 @@ from xml.sax.saxutils import escape
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.s3.models import s3_backends
+from moto.s3.utils import _VersionedKeyStore
 from werkzeug.serving import run_simple
 
 Environ = dict[str, Any]
@@ -30,6 +33,8 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 ACCOUNT = "123456789012"
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 POLICIES = "/_policies/"
+OBJECTS = "/_objects"
+A_FILE = b"%PDF-1.4"
 LOCK_SAID = b"Access Denied because object protected by object lock."
 ACCESS_KEY = re.compile(r"Credential=([^/%]+)(?:/|%2F)")
 """In the header that signs a request, or in a link that was signed."""
@@ -81,6 +86,40 @@ class Policy:
         )
 
 
+def keep_many_versions() -> None:
+    """Have this process's moto not compare each version of a key with each other: of a thousand that takes a minute."""
+
+    def setlist(store: Any, key: str, versions: Iterable[Any]) -> None:
+        kept = list(versions)
+        of_kept = {id(version) for version in kept}
+        for version in store.getlist(key, []):
+            if id(version) not in of_kept and hasattr(version, "dispose"):
+                version.dispose()
+        dict.__setitem__(store, key, kept)
+
+    _VersionedKeyStore.setlist = setlist
+
+
+def _empty(name: str) -> None:
+    """Take every version, marker and unfinished upload from the bucket, if there is one."""
+    bucket = s3_backends[ACCOUNT]["aws"].buckets.get(name)
+    if bucket is None:
+        return
+    versions = [version for versions in list(dict.values(bucket.keys)) for version in versions]
+    for one in [*versions, *bucket.multiparts.values()]:
+        if hasattr(one, "dispose"):  # a delete marker has nothing
+            one.dispose()
+    bucket.keys.clear()
+    bucket.multiparts.clear()
+
+
+def _fill(name: str, keys: Iterable[str]) -> None:
+    """Put an object under each of the keys."""
+    backend = s3_backends[ACCOUNT]["aws"]
+    for key in keys:
+        backend.put_object(name, key, A_FILE)
+
+
 def _matches(patterns: str | list[str], value: str) -> bool:
     listed = [patterns] if isinstance(patterns, str) else patterns
     return any(re.fullmatch(re.escape(one).replace(r"\*", ".*").replace(r"\?", "."), value) for one in listed)
@@ -105,6 +144,15 @@ class UnderPolicy:
             self._policies[access_key] = Policy(json.loads(_body(environ)))
             if "terse" in _query(environ):
                 self._terse.add(access_key)
+            start_response("204 No Content", [])
+            return []
+        if path == OBJECTS and policy is None:
+            keys = json.loads(_body(environ)) if environ["REQUEST_METHOD"] == "PUT" else None
+            for name in parse_qs(environ["QUERY_STRING"])["bucket"]:
+                if keys is None:
+                    _empty(name)
+                else:
+                    _fill(name, keys)
             start_response("204 No Content", [])
             return []
         if policy is None:
@@ -222,6 +270,7 @@ def main() -> None:
     parser.add_argument("-H", dest="host")
     parser.add_argument("-p", dest="port", type=int)
     given = parser.parse_args()
+    keep_many_versions()
     server = UnderPolicy(DomainDispatcherApplication(create_backend_app))
     run_simple(given.host, given.port, server, threaded=True, request_handler=MotoRequestHandler)
 

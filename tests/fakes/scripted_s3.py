@@ -1,6 +1,6 @@
 """An S3 server over HTTP that answers what a test tells it to, byte for byte."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +18,7 @@ class Asked:
     target: str
     """Path and query, such as `/letters?delete`."""
     body: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def objects(self) -> list[tuple[str, str | None]]:
@@ -74,7 +75,7 @@ def scripted_s3(answer: Callable[[Asked], Answer]) -> Iterator[ScriptedS3]:
 
         def respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-            asked = Asked(self.command, self.path, body)
+            asked = Asked(self.command, self.path, body, dict(self.headers))
             script.asked.append(asked)
             status, text = answer(asked)
             payload = text.encode() if self.command != "HEAD" else b""

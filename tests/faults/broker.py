@@ -32,7 +32,7 @@ class Outage:
 
 
 class Broker(ABC):
-    """A broker with two queues of the laboratory's own. What fails because it is away is not done.
+    """A broker with queues of the laboratory's own. What fails because it is away is not done.
 
     `environment` is what workers need to work on it. Messages are sent as the product sends them, and the way that
     the workers' go: while the broker is away, nobody can.
@@ -48,7 +48,7 @@ class Broker(ABC):
     ) -> None:
         """`url` is the sender's, where it is not that of the workers, CELERY_BROKER_URL of the environment."""
         self._outage = outage
-        self.nightly, self.periodic = self.queues = tuple(queues)
+        self.nightly, self.periodic, self.accounts = self.queues = tuple(queues)
         self.environment = dict(environment) | dict(zip(QUEUES, queues, strict=True))
         # Named for each connection: Celery lets CELERY_BROKER_URL of this process win over a setting.
         self._url = url or self.environment["CELERY_BROKER_URL"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import boto3
 from botocore.config import Config
 
-from app.local.s3 import REGION
+from dev.s3 import REGION
 from tests.faults.broker import SECONDS_TO_CONNECT, VISIBILITY_TIMEOUT_SECONDS, Broker, Outage
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
-from uuid import uuid4
 
-from app.local.broker import EmbeddedBroker
-from app.local.processes import HOST
-from app.local.stack import Stack
+from dev.broker import EmbeddedBroker
+from dev.processes import HOST
+from dev.stack import Stack
 from tests import brokers
 from tests.faults.broker import Broker, Outage
 from tests.faults.broker_rabbitmq import RabbitMQ, Unacknowledged
@@ -31,14 +31,14 @@ def opened(kind: str, stack: Stack) -> Iterator[Broker]:
     """
     if kind not in brokers.NAMES:
         raise NotNamed(f"name a server: TEST_{kind.upper()}_URL is not set")
-    queues = [f"retention-faults-{uuid4().hex[:12]}-{what}" for what in ("nightly", "periodic")]
+    queues = brokers.queue_names("retention-faults")
     if kind == brokers.VALKEY:
         with _opened(_valkey(stack.broker, queues), stack) as broker:
             yield broker
         return
     with (
         brokers.broker(kind, stack.directory, queues) as found,
-        closing(_proxy(found)) as proxy,
+        closing(proxy_to(found)) as proxy,
         _opened(_behind(proxy, found, queues), stack) as broker,
     ):
         yield broker
@@ -61,10 +61,20 @@ def _valkey(server: EmbeddedBroker, queues: list[str]) -> Broker:
     return Redis({"CELERY_BROKER_URL": server.url}, queues, Outage(server.stop, start), server.url)
 
 
-def _proxy(found: brokers.TestBroker) -> TcpProxy:
+def proxy_to(found: brokers.TestBroker) -> TcpProxy:
+    """A way to the broker that can be cut."""
     address = urlsplit(_server(found))
     upstream = (address.hostname or HOST, address.port or PORTS[address.scheme])
     return TcpProxy(upstream, Unacknowledged if found.name == brokers.RABBITMQ else Watch)
+
+
+def through(proxy: TcpProxy, found: brokers.TestBroker) -> brokers.TestBroker:
+    """The same broker, by this way."""
+    server = _server(found)
+    netloc = urlsplit(server).netloc
+    user, at, _ = netloc.rpartition("@")
+    way = server.replace(netloc, f"{user}{at}{proxy.address}", 1)
+    return replace(found, environment={SQS_SERVER: way}) if found.name == brokers.SQS else replace(found, url=way)
 
 
 def _server(found: brokers.TestBroker) -> str:
@@ -74,12 +84,10 @@ def _server(found: brokers.TestBroker) -> str:
 def _behind(proxy: TcpProxy, found: brokers.TestBroker, queues: list[str]) -> Broker:
     """A server that is not ours to end, or would forget everything: the proxy goes away in its place."""
     outage = Outage(lambda _: proxy.close(), proxy.open)
-    server = _server(found)
-    netloc = urlsplit(server).netloc
-    user, at, _ = netloc.rpartition("@")
-    way = server.replace(netloc, f"{user}{at}{proxy.address}", 1)
+    server, way = _server(found), through(proxy, found)
+    environment = {"CELERY_BROKER_URL": way.url, **way.environment}
     if found.name == brokers.SQS:
-        return SQS({"CELERY_BROKER_URL": found.url, SQS_SERVER: way}, queues, outage, server, proxy.address)
+        return SQS(environment, queues, outage, server, proxy.address)
     if found.name == brokers.RABBITMQ:
-        return RabbitMQ({"CELERY_BROKER_URL": way}, queues, outage, server, proxy)
-    return Redis({"CELERY_BROKER_URL": way}, queues, outage, server)
+        return RabbitMQ(environment, queues, outage, server, proxy)
+    return Redis(environment, queues, outage, server)

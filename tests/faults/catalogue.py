@@ -3,13 +3,13 @@
 from random import Random
 
 from tests.brokers import RABBITMQ, SQS
-from tests.faults import faults_broker, faults_postgres, faults_storage, faults_work, faults_workers
+from tests.faults import faults_broker, faults_postgres, faults_refusals, faults_storage, faults_work, faults_workers
 from tests.faults.points_named import POINTS_WITH_FILES, STEP_POINTS
 from tests.faults.run import FAULTS
 from tests.variants import OWN
 from tests.variants.policies import LETTER, POLICIES, ZONE_OF_UTC
 
-MODULES = (faults_workers, faults_broker, faults_postgres, faults_storage, faults_work)
+MODULES = (faults_workers, faults_broker, faults_postgres, faults_refusals, faults_storage, faults_work)
 NAMES = tuple(FAULTS)
 REFERENCES = "rows come to refer to notifications that a step has"
 MIXES_PER_ROUND = 40
@@ -78,6 +78,7 @@ COMPACT = (
 
 ON_ANOTHER_PLATFORM = (
     "connections are cut",
+    "the database refuses single rows",
     "S3 refuses single keys for good",
     "buckets that keep versions",
     "SIGKILL half-way through the files",

@@ -225,12 +225,24 @@ def _miscounted(before: World, after: World, rules: Rules) -> Iterator[str]:
     for column, counts in happened.items():
         recorded: Counter[tuple[UUID, str]] = Counter()
         for step in after.steps:
-            recorded[_whose(step)] += step[column]
+            recorded += _recorded(step, column)
         if +recorded != counts:
             yield f"steps say {column} {dict(+recorded - counts)} too many, {dict(counts - recorded)} too few"
     twice = [key for key, count in Counter((s["chain_id"], s["step"]) for s in after.steps).items() if count > 1]
     yield from (f"chain {chain}, step {step} was done twice" for chain, step in twice if chain is not None)
     yield from _files_miscounted(before, after, rules)
+
+
+def _recorded(step: Row, column: str) -> Counter[tuple[UUID, str]]:
+    """By service what a step's record says; one over many services lists them, and how many rows of each went."""
+    if step["service_id"] is not None:
+        return Counter({_whose(step): step[column]})
+    if not step[column]:
+        return Counter()
+    of_each = dict(zip(step["services"], step["removed_of"], strict=True))
+    if sum(of_each.values()) != step[column]:
+        return Counter({(step["services"][0], "counts that do not add up"): 1})
+    return Counter({(service, step["notification_type"]): rows for service, rows in of_each.items()})
 
 
 def _files_miscounted(before: World, after: World, rules: Rules) -> Iterator[str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import NullPool, create_engine
 
 from app.config import psycopg2_url
-from app.local import product
-from app.local.stack import Stack
+from dev import product
+from dev.stack import Stack
 from tests.faults.data import Columns
 from tests.least import worker_login
 from tests.variants import OWN, rows

@@ -13,12 +13,13 @@ from psycopg2 import errors
 from sqlalchemy.exc import DBAPIError
 
 from app.dao.notifications_dao import update_notification_status
-from app.local.product import ROOT
 from app.retention import delete_test_notifications, move_notifications_to_notification_history
 from app.retention.steps import StepFailed
+from dev.product import ROOT
 from tests.faults.control import SLEEP
 from tests.faults.data import Maker
 from tests.faults.run import STEP, Run, fault
+from tests.forkserver import worker_process
 from tests.variants.policies import EMAIL, LONDON, NEW_YORK, SMS
 
 RECEIPTS = ("delivered", "returned-letter", "permanent-failure", "temporary-failure", "failed")
@@ -60,11 +61,13 @@ def eight_slices(run: Run) -> None:
 @fault("the night is started by hand, too")
 def by_hand(run: Run) -> None:
     def command() -> None:
-        run.lab.stack.start_process(
-            f"by-hand-{run.seed}",
+        name = f"by-hand-{run.seed}"
+        run.lab.stack.processes[name] = worker_process(
+            name,
             [sys.executable, "-m", "flask", "--app", "app", "retention", "run"],
-            run.lab.environment,
-            ROOT,
+            log=run.lab.stack.directory / f"{name}.log",
+            env=run.lab.environment,
+            cwd=ROOT,
         )
         run.hits += 1
 

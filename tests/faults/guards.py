@@ -13,13 +13,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.local.product import ROOT
+from dev.product import ROOT
 from tests.variants import OWN
 
 COPIED = ("app", "deploy", "migrations", "tests", "pyproject.toml")
 DAO = "app/dao/notifications_dao.py"
-CHAINS = "app/dao/chains_dao.py"
+LEASES = "app/dao/leases.py"
 LETTERS = "app/retention/letters.py"
+SEARCH = "app/retention/letter_search.py"
 TIMES = 3
 SECONDS_MOST = 400
 
@@ -37,13 +38,13 @@ class Guard:
 
 GUARDS = (
     Guard(
-        "the chain's step and lease are compared when it advances",
+        "the lease's token is compared when a chain advances",
         "a worker that outlives its lease",
         (
             (
-                CHAINS,
-                "connection.execute(ADVANCE, values)",
-                'connection.execute(text(ADVANCE.text.split("AND step =")[0]), values)',
+                LEASES,
+                "WHERE {key} = :key AND lease_token = :token RETURNING",
+                "WHERE {key} = :key RETURNING",
             ),
         ),
     ),
@@ -62,6 +63,12 @@ GUARDS = (
         ((DAO, "FOR UPDATE OF n SKIP LOCKED\n", ""),),
     ),
     Guard(
+        "a row that a trigger keeps from replacing its like in history has not arrived there",
+        "the database refuses single rows",
+        ((DAO, "updated_at, h.created_at) > coalesce(b.", "updated_at, h.created_at) >= coalesce(b."),),
+        seed=3,
+    ),
+    Guard(
         "a status that finds no live row goes to history",
         "receipts arrive for rows that a step has",
         ((DAO, "if connection.execute(platform.clause(UPDATE_HISTORY), values).rowcount:", "if False:"),),
@@ -69,7 +76,31 @@ GUARDS = (
     Guard(
         "files go before the row: only letters whose files are gone move",
         "S3 refuses single keys for good",
-        ((LETTERS, "row.id in deletion.gone or search.files.get(row.id) == ()", "True"),),
+        ((LETTERS, "if id_ in deletion.gone or not files[id_]", "if True"),),
+    ),
+    Guard(
+        "the database is asked before the first file goes",
+        "the database refuses single rows",
+        (
+            (
+                LETTERS,
+                "    prepared = _prepare(batch, answered)\n",
+                "    files = {id_: found.search.files[id_] for id_ in answered}\n"
+                "    batch.tools.files.delete(files, batch.deadline)\n"
+                "    prepared = _prepare(batch, answered)\n",
+            ),
+        ),
+    ),
+    Guard(
+        "a row that the database refuses is isolated",
+        "the database refuses single rows",
+        (
+            (
+                "app/engine/batch.py",
+                "    if not refusal.may_be_one_row:\n        raise Refused(refusal)\n    found",
+                "    raise Refused(refusal)\n    found",
+            ),
+        ),
     ),
     Guard(
         "a file that S3 refused is not taken for gone",
@@ -79,12 +110,12 @@ GUARDS = (
     Guard(
         "what is about to be deleted is written ahead",
         "SIGKILL after the files + SIGKILL after the history insert + SIGKILL before the commit",
-        ((LETTERS, "    if not found:\n        return None", "    return None"),),
+        ((SEARCH, "    if not ids:\n        return None", "    return None"),),
     ),
     Guard(
         "the dispatcher wakes what is due",
         "messages are lost",
-        (("app/retention/nightly.py", "wakes += chains_dao.take_due(", "chains_dao.take_due("),),
+        (("app/retention/nightly.py", "wakes += [Wake(*row) for row in due_chains]", ""),),
     ),
     Guard(
         "a lost fan-out is sent again",
@@ -126,7 +157,14 @@ GUARDS = (
     Guard(
         "letters that are not final stay",
         "none",
-        ((DAO, "  AND n.notification_status <> ALL (%(statuses_kept)s::{status}[])\n", ""),),
+        (
+            (
+                DAO,
+                "  AND (%(statuses_final)s::{status}[] IS NULL OR n.notification_status = ANY "
+                "(%(statuses_final)s::{status}[]))\n",
+                "",
+            ),
+        ),
     ),
     Guard(
         "what a retention reaches counts from its night",

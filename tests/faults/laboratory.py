@@ -13,10 +13,10 @@ import psycopg2
 from flask import Flask
 
 from app import config, create_app
-from app.local.environment import replaced_environment
-from app.local.processes import HOST
-from app.local.stack import Stack
 from app.retention.tools import tools
+from dev.environment import replaced_environment
+from dev.processes import HOST
+from dev.stack import Stack
 from tests.brokers import VALKEY
 from tests.faults import brokers, databases
 from tests.faults.broker import VISIBILITY_TIMEOUT_SECONDS, Broker
@@ -60,7 +60,7 @@ REST = """
 SELECT (SELECT count(*) FROM retention.chains WHERE state = 'waiting' OR lease_until IS NOT NULL) AS unfinished,
        (SELECT count(*) FROM retention.run_types WHERE fanned_out_at IS NULL) AS not_fanned_out,
        (SELECT count(*) FROM retention.run_types) AS types,
-       (SELECT count(*) FROM retention.deferred_letters WHERE notification_id <> ALL (%(may_wait)s::uuid[])) AS letters,
+       (SELECT count(*) FROM retention.deferred_rows WHERE notification_id <> ALL (%(may_wait)s::uuid[])) AS letters,
        (SELECT count(*) FROM retention.deferred_buckets WHERE bucket <> ALL (%(buckets)s::text[])) AS buckets
 """
 
@@ -120,6 +120,8 @@ class Laboratory:
             role: self.environment[variable] for role, variable in ROLES.items() if role in self.policy.buckets
         }
         self.app = self._application()
+        self._looking: Any = None
+        """A connection that is kept while a run is watched."""
 
     def _application(self) -> Flask:
         """An application of this process, for what the platform's own code calls, receipts for instance.
@@ -167,6 +169,7 @@ class Laboratory:
         return outcome
 
     def close(self) -> None:
+        self._stop_looking()
         self.pool.stop_all()
         self.proxy.close()
         self.s3.close()
@@ -194,7 +197,7 @@ class Laboratory:
         with self._connection() as connection:
             empty_tables(connection)
             write(connection, data, self.database.columns)
-            put_files(self.s3, self.buckets, data.files)
+            put_files(self.stack.s3.url, self.buckets, data.files)
             run.before = self._take(connection)
         self.pool.fill()
         for action in run.seeded:
@@ -245,12 +248,19 @@ class Laboratory:
             "buckets": [self.buckets[role] for role in run.buckets_may_wait],
         }
         try:
-            with self._connection() as connection:
-                (row,) = query(connection, REST, values)
+            if self._looking is None or self._looking.closed:
+                self._looking = connect(self.database.url)
+            (row,) = query(self._looking, REST, values)
         except psycopg2.Error:
+            self._stop_looking()
             return False
         is_started = row["types"] == len(self.policy.types) or not run.options.starts_nightly
         return is_started and not (row["unfinished"] or row["not_fanned_out"] or row["letters"] or row["buckets"])
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.close()
+        self._looking = None
 
     def _undo(self, run: Run) -> None:
         for action in run.undoes:

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from celery import signals
 
 from app import clock
 from app.celery import celery, nightly_tasks
+from app.db import Clocks
 from tests.faults.control import KILL_CHILD, KILL_WORKER, RAISE, Control
 from tests.faults.points_named import AFTER, BEFORE, COMMITTED, ENQUEUED, FUNCTIONS, HALF_WAY
 
@@ -99,6 +101,16 @@ def wrap_requests(call: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def with_another_clock(read: Callable[..., Clocks]) -> Callable[..., Clocks]:
+    """The database's clock has the shift, too: it is another day everywhere."""
+
+    def wrapper(*arguments: Any) -> Clocks:
+        clocks = read(*arguments)
+        return replace(clocks, database=clocks.database + CONTROL.shift())
+
+    return wrapper
+
+
 def install() -> None:
     for point, module, path, when in FUNCTIONS:
         wrap(point, module, path, when)
@@ -106,6 +118,8 @@ def install() -> None:
     BaseClient._make_api_call = wrap_requests(BaseClient._make_api_call)
     real_now = clock.now
     clock.now = lambda: real_now() + CONTROL.shift()
+    transactions = importlib.import_module("app.db")  # of the package `app`, `db` is the database
+    transactions.read_clocks = with_another_clock(transactions.read_clocks)
     if "visibility_timeout" in celery.conf.broker_transport_options:  # RabbitMQ has none
         celery.conf.broker_transport_options["visibility_timeout"] = float(os.environ["FAULTS_VISIBILITY_SECONDS"])
 

@@ -10,9 +10,10 @@ FUNCTIONS = (
     ("after the intent", "app.storage.files", "LetterFiles.delete", BEFORE),
     ("after the files", "app.storage.files", "LetterFiles.delete", AFTER),
     ("after the history insert", "app.dao.notifications_dao", "copy_batch_into_history", AFTER),
-    ("before the commit", "app.dao.chains_dao", "advance", AFTER),
+    ("before the commit", "app.retention.chains", "_advance", AFTER),
     ("in the night's start", "app.retention.nightly", "start_run", AFTER),
-    ("in the fan-out", "app.retention.nightly", "open_chains", AFTER),
+    ("in the fan-out", "app.retention.nightly", "open_chains_of_many", AFTER),
+    ("in the fan-out", "app.retention.nightly", "open_chains_of_each", AFTER),
     ("while lost messages are given back", "kombu.transport.redis", "QoS.restore_by_tag", BEFORE),
     ("in the dispatcher", "app.retention.nightly", "dispatch", AFTER),
 )

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.local.product import ROOT
-from app.local.stack import Stack
+from dev.product import ROOT
+from dev.stack import Stack
 from tests.faults.control import Control
+from tests.forkserver import worker_process
 
 SIZE = (2, 1, 1)
 """Processes of each worker of a full pool."""
@@ -52,10 +53,11 @@ class Pool:
         name = f"worker-{next(self._numbers)}"
         self._control.forget_ready(name)
         argv = [sys.executable, "-m", "celery", "-A", "app.celery", "worker", "--include", "tests.faults.points"]
-        argv += ["--concurrency", str(concurrency), "--hostname", f"{name}@laboratory", "--without-gossip"]
-        argv += ["--without-mingle", "--without-heartbeat"]
+        argv += ["--concurrency", str(concurrency), "--hostname", f"{name}@laboratory"]
         own = {"FAULTS_WORKER": name}
-        self._stack.start_process(name, argv, self._environment | dict(self.extra) | own, ROOT)
+        environment = self._stack.isolated_environment() | self._environment | dict(self.extra) | own
+        log = self._stack.directory / f"{name}.log"
+        self._stack.processes[name] = worker_process(name, argv, log=log, env=environment, cwd=ROOT)
         self.workers[name] = concurrency
         return name
 

@@ -189,7 +189,7 @@ class Run:
         usual = self.lab.database.columns["notifications"]
         rows = [complete(row, usual) for row in self.data.live[old_rows:]]
         names = [name for name in self.data.files if name not in old_files]
-        put_files(self.lab.s3, self.lab.buckets, names)
+        put_files(self.lab.stack.s3.url, self.lab.buckets, names)
         self.before.files.update(names)
         with closing(connect(self.lab.database.url)) as connection:
             insert(connection, "notifications", rows)

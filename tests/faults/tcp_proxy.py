@@ -6,7 +6,7 @@ import socketserver
 from collections.abc import Callable
 from threading import Lock, Thread
 
-from app.local.processes import HOST, free_port
+from dev.processes import HOST, free_port
 
 MOST_BYTES = 65536
 Seen = Callable[[bytes], None]

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from kombu import Connection, Consumer, Queue
 
-from app.local.stack import Stack
+from dev.stack import Stack
 from tests.brokers import NAMES, RABBITMQ
 from tests.concurrency import wait_until
 from tests.faults.broker import DISPATCH, NIGHTLY, Broker

@@ -257,6 +257,8 @@ def identifier_left(night: Night) -> None:
 
 
 EVERYWHERE, WITH_LETTERS, WITH_FILES, REFERRED_TO = ALL, (OWN, "a", "b", "d"), (OWN, "a", "d"), ("b", "d")
+KEEPING_LETTERS = tuple(name for name in WITH_LETTERS if POLICIES[name].not_final)
+"""Where letters in some statuses stay."""
 PLANTED: tuple[tuple[str, tuple[str, ...], tuple[Spoil, ...]], ...] = (
     (
         "lost",
@@ -266,7 +268,7 @@ PLANTED: tuple[tuple[str, tuple[str, ...], tuple[Spoil, ...]], ...] = (
             *(history_lost, receipt_lost, stranger),
         ),
     ),
-    ("lost", WITH_LETTERS, (not_final_moved,)),
+    ("lost", KEEPING_LETTERS, (not_final_moved,)),
     ("lost", ("d",), (anywhere_moved, identifier_gone_before_its_notification, identifier_left)),
     ("lost", REFERRED_TO, (referred_to_moved, referring_row_lost, referring_row_changed, referring_stranger)),
     ("orphaned", WITH_FILES, (file_left, file_of_test_letter_left, file_of_newer_gone, nobodys_file_gone)),

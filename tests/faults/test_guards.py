@@ -5,7 +5,7 @@ Seen to fail: a piece of a guard with a word changed.
 
 import pytest
 
-from app.local.product import ROOT
+from dev.product import ROOT
 from tests.faults.guards import GUARDS, Guard
 
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,6 +10,7 @@ import psycopg2
 from psycopg2 import extensions, extras, sql
 
 from tests.faults.data import Columns, Data
+from tests.least import fill_bucket
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,7 +20,10 @@ FileName = tuple[str, str]
 """The bucket's role and the key."""
 
 WRITES_EVEN_IF_READ_ONLY = "-c default_transaction_read_only=off -c lock_timeout=8s -c application_name=laboratory"
-RECORDS = "SELECT tablename FROM pg_tables WHERE schemaname = 'retention' AND tablename <> 'alembic_version'"
+RECORDS = """
+    SELECT tablename FROM pg_tables
+    WHERE schemaname = 'retention' AND tablename NOT IN ('alembic_version', 'turns')
+"""
 EMPTIED = ("notifications", "notification_history", "service_data_retention", "services")
 
 
@@ -71,7 +74,7 @@ def take(
         history={row["id"]: row for row in query(connection, "SELECT * FROM notification_history")},
         files=list_files(s3, buckets),
         referring={table: query(connection, f"SELECT * FROM {table}") for table in referring},
-        deferred={row["notification_id"]: row for row in query(connection, "SELECT * FROM retention.deferred_letters")},
+        deferred={row["notification_id"]: row for row in query(connection, "SELECT * FROM retention.deferred_rows")},
         deferred_buckets=query(connection, "SELECT * FROM retention.deferred_buckets"),
         chains=query(connection, "SELECT * FROM retention.chains ORDER BY id"),
         steps=query(connection, "SELECT * FROM retention.steps ORDER BY id"),
@@ -133,6 +136,9 @@ def insert(connection: "extensions.connection", table: str, rows: Iterable[Colum
         extras.execute_values(cursor, statement, [[row[name] for name in columns] for row in rows])
 
 
-def put_files(s3: "S3Client", buckets: Mapping[str, str], names: Iterable[FileName]) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda name: s3.put_object(Bucket=buckets[name[0]], Key=name[1], Body=b"%PDF-1.4"), names))
+def put_files(s3_url: str, buckets: Mapping[str, str], names: Iterable[FileName]) -> None:
+    keys: dict[str, list[str]] = {}
+    for role, key in names:
+        keys.setdefault(role, []).append(key)
+    for role, its in keys.items():
+        fill_bucket(s3_url, buckets[role], its)

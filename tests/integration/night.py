@@ -44,7 +44,7 @@ def make_due(connection: Connection) -> None:
             "lease_until = least(lease_until, now() - interval '1 second') WHERE state = 'waiting'"
         )
     )
-    for table in ("deferred_letters", "deferred_buckets"):
+    for table in ("deferred_rows", "deferred_buckets"):
         connection.execute(text(f"UPDATE retention.{table} SET next_attempt_at = now() - interval '1 second'"))
 
 
@@ -71,7 +71,7 @@ def states(connection: Connection) -> list[tuple[str, str, str | None]]:
 def deferrals(connection: Connection) -> dict[UUID, Any]:
     """The records of letters that are held back, by letter, with the seconds between failure and next attempt."""
     rows = connection.execute(
-        text("SELECT *, extract(epoch FROM next_attempt_at - last_failed_at) AS pause FROM retention.deferred_letters")
+        text("SELECT *, extract(epoch FROM next_attempt_at - last_failed_at) AS pause FROM retention.deferred_rows")
     )
     return {row["notification_id"]: row for row in rows.mappings()}
 

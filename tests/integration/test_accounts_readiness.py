@@ -18,8 +18,8 @@ NOW = datetime(2026, 6, 15, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("accounts", "sessions", "missing"),
     [
-        (True, True, "retention.login_attempts, user_deletions, user_exports, user_sessions, users"),
-        (False, True, "user_sessions, users"),
+        (True, True, "deferred_sessions, retention.login_attempts, user_deletions, user_exports, user_sessions, users"),
+        (False, True, "deferred_sessions, user_sessions, users"),
         (False, False, None),
     ],
 )

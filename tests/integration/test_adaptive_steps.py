@@ -7,6 +7,7 @@ Guards taken out, each seen to fail here: the halving after a cut (`chains._give
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_step_that_a_time_out_cut_is_done_again_with_half_the_rows(app: Any, c
     [wake] = open_chains(service)
     with slow_deletes(connection, 0.25), pytest.raises(StepFailed) as failure:  # 8 rows take 2 s of 1.7
         do(wake)
-    assert failure.value.was_cut
+    assert failure.value.refusal.was_cut
     row = chain(connection, wake)
     assert (row["rows_per_step"], row["step"], row["lease_token"]) == (4, 0, None)
     assert (live(connection), history(connection)) == (ids, set())
@@ -73,7 +74,7 @@ def test_a_step_past_its_budget_commits_and_the_next_one_is_smaller(
         create_notification(connection, service)
     [wake] = open_chains(service)
     seconds = iter([0.0, 5.1])
-    monkeypatch.setattr(steps.time, "monotonic", lambda: next(seconds, 0.0))
+    monkeypatch.setattr(steps, "time", SimpleNamespace(monotonic=lambda: next(seconds, 0.0)))
     do(wake)
     monkeypatch.undo()
     assert len(history(connection)) == 8

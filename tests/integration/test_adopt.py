@@ -18,12 +18,13 @@ from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from app import config, create_app
-from app.adopt import casts, choice, report
-from app.adopt.findings import Finding, Level
+from app.adopt import choice, report
 from app.dao import catalogue_dao
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES
 from app.dao.copying import How, copies
 from app.db import db
+from app.state import casts
+from app.state.findings import Finding, Level
 from tests.variants import ALL, OWN, database, rows
 
 NIGHT = date(2026, 1, 15)
@@ -143,11 +144,11 @@ def test_the_index_that_serves_is_named_and_so_is_the_one_that_would_serve_bette
     (finding,) = [one for one in found.findings if "the choice uses index" in one.sentence]
     if name in (OWN, "a"):
         assert "which is the one for it" in finding.sentence
-        assert finding.mend == ""
+        assert finding.fix == ""
     else:
         assert "ix_notifications_service_created_at (service_id, created_at)" in finding.sentence
         assert "1.7 for each email, 2.5 for each sms" in finding.sentence
-        assert finding.mend.endswith(
+        assert finding.fix.endswith(
             "CREATE INDEX CONCURRENTLY ix_notifications_service_id_notification_type_created_at "
             "ON public.notifications (service_id, notification_type, created_at);"
         )
@@ -177,12 +178,24 @@ def test_statuses_that_one_side_lacks_are_named_with_what_follows(named, adoptin
         for one in found.findings
         if one.about == "notifications.notification_status" and one.sentence.startswith("there is ")
     ]
-    unknown = "there is a status that the pipeline does not know: {}. It counts as final. A letter in it moves"
+    unknown = "there is a status that the pipeline does not know: {}. No row's status is asked for before it goes"
     expected = {
         "c": {("note", "there is no status returned-letter: no receipt can write it, and nothing else names it")},
-        "d": {("look", unknown.format(status)) for status in ("pii-check-failed", "preferences-declined")},
+        "d": {("note", unknown.format(status)) for status in ("pii-check-failed", "preferences-declined")},
     }.get(name, set())
     assert {(one.level.value, one.sentence) for one in of_statuses} == expected
+
+
+def test_what_a_platform_does_with_unknown_statuses_is_said_and_compared(environment):
+    """Platform d's database, adopted with our own rules instead of its own."""
+    with database(environment["DATABASE_URL"], "d") as engine:
+        application = application_on(engine, environment)
+        with application.app_context():
+            found = report.look(application.extensions["settings"], NIGHT, "d")
+            application.extensions["db.engine"].dispose()
+    looks = said(found, Level.LOOK)
+    assert looks["LETTERS_IN_ANY_STATUS"].startswith("LETTERS_IN_ANY_STATUS is False, and platform d does True today")
+    assert "pii-check-failed. A letter in it stays, and is reported" in " ".join(one.sentence for one in found.findings)
 
 
 def test_enums_are_said_to_be_compared_as_what_they_are(named, adopting):
@@ -363,7 +376,7 @@ WRONG = [
         "CREATE TABLE old () INHERITS (notifications)",
         "missing",
         "notifications",
-        "a step deletes rows by their address",
+        "and not by range of created_at: each batch would look into all of them",
     ),
     (
         "ALTER TABLE services RENAME TO real_services; CREATE VIEW services AS SELECT * FROM real_services",
@@ -597,9 +610,9 @@ HIDING = [
 ]
 
 
-@pytest.mark.parametrize(("statements", "sentence", "mend"), HIDING)
+@pytest.mark.parametrize(("statements", "sentence", "fix"), HIDING)
 def test_what_policies_hide_is_judged_for_the_pipelines_role_whoever_asks(
-    changed, environment, statements, sentence, mend
+    changed, environment, statements, sentence, fix
 ):
     """The owner sees every row: what it sees says nothing."""
     for statement in ("ALTER TABLE notifications ENABLE ROW LEVEL SECURITY", *statements):
@@ -608,13 +621,13 @@ def test_what_policies_hide_is_judged_for_the_pipelines_role_whoever_asks(
     assert len(found) == (sentence is not None)
     for one in found:
         assert f"row-level security on table notifications {sentence}: " in one.sentence
-        assert one.mend.startswith(mend)
+        assert one.fix.startswith(fix)
 
 
 def test_the_policy_that_is_printed_ends_what_is_said(changed, environment):
     changed.exec_driver_sql(f"ALTER TABLE notifications ENABLE ROW LEVEL SECURITY; {WORKERS}")
     [found] = hiding(changed, environment)
-    changed.exec_driver_sql(found.mend)
+    changed.exec_driver_sql(found.fix)
     assert hiding(changed, environment) == []
 
 
@@ -746,7 +759,7 @@ def test_an_invalid_index_is_not_used_and_is_to_be_made_again(changed, environme
     )
     found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="d"), NIGHT)
     (finding,) = [one for one in found.findings if "is not valid" in one.sentence]
-    assert finding.mend.startswith("DROP INDEX CONCURRENTLY public.ix_notifications_service_created_at;")
+    assert finding.fix.startswith("DROP INDEX CONCURRENTLY public.ix_notifications_service_created_at;")
     assert choice.best(found.catalogue.tables[NOTIFICATIONS]).index is None
 
 
@@ -797,9 +810,9 @@ def test_the_index_of_a_partitioned_table_is_made_partition_by_partition(changed
     ):
         changed.exec_driver_sql(statement)
     found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="d"), NIGHT)
-    [mend] = [one.mend for one in found.findings if "of table tags begins with of_row" in one.sentence]
-    assert "CREATE INDEX CONCURRENTLY on each partition" in mend
-    changed.exec_driver_sql(mend[mend.index("CREATE INDEX ix_tags_of_row") :])
+    [fix] = [one.fix for one in found.findings if "of table tags begins with of_row" in one.sentence]
+    assert "CREATE INDEX CONCURRENTLY on each partition" in fix
+    changed.exec_driver_sql(fix[fix.index("CREATE INDEX ix_tags_of_row") :])
     [key] = [key for key in catalogue_dao.read(changed).referring if key.table == "tags"]
     assert (key.bytes, key.is_indexed) == (0, False)
     changed.exec_driver_sql("CREATE INDEX of_all_days ON tags_of_all_days (of_row)")

@@ -27,15 +27,65 @@ def test_an_export_is_asked_for_and_its_state_can_be_seen(client, connection):
     one = client.get(f"/users/me/exports/{asked.json['id']}", headers=caller)
     everything = client.get("/users/me/exports", headers=caller)
     assert one.json == everything.json["exports"][0]
-    assert set(one.json) == {"id", "state", "requested_at", "ready_at", "expires_at"}
-    assert (one.json["id"], one.json["state"], one.json["ready_at"]) == (asked.json["id"], "requested", None)
+    assert one.json | {"requested_at": None} == {
+        "id": asked.json["id"],
+        "state": "requested",
+        **dict.fromkeys(("requested_at", "ready_at", "expires_at", "files", "files_left_out", "file")),
+    }
 
 
-def test_a_second_request_is_refused_while_one_is_under_way(client, connection):
+@pytest.mark.parametrize(
+    ("state", "expires_in", "is_there"),
+    [("ready", "1 hour", True), ("ready", "-1 second", False), ("expired", "1 hour", False), ("failed", "1 h", False)],
+)
+def test_a_ready_export_of_ones_own_says_where_it_is_and_what_it_holds(client, connection, state, expires_in, is_there):
     caller = bearer(create_token(connection, create_user(connection)))
-    client.post("/users/me/export", headers=caller)
-    assert refusal(client.post("/users/me/export", headers=caller)) == (409, "wrong-state")
+    export_id = client.post("/users/me/export", headers=caller).json["id"]
+    connection.execute(
+        text(
+            "UPDATE user_exports SET state = :state, files = 7, files_left_out = 2, "
+            "expires_at = now() + CAST(:expires_in AS interval)"
+        ),
+        {"state": state, "expires_in": expires_in},
+    )
+    (listed,) = client.get("/users/me/exports", headers=caller).json["exports"]
+    assert listed["file"] == (f"/users/me/exports/{export_id}/file" if is_there else None)
+    assert (listed["files"], listed["files_left_out"]) == (7, 2)
+
+
+def test_a_second_request_is_answered_with_the_one_under_way(client, connection):
+    caller = bearer(create_token(connection, create_user(connection)))
+    answers = [client.post("/users/me/export", headers=caller) for _ in range(3)]
+    assert {(answer.status_code, answer.json["id"]) for answer in answers} == {(202, answers[0].json["id"])}
     assert export_states(connection) == ["requested"]
+
+
+READY = text(
+    "UPDATE user_exports SET state = 'ready', object_key = 'exports/x.zip', expires_at = now() + interval '1 day'"
+)
+
+
+def test_the_file_is_its_owners_alone_by_a_link_that_is_kept_nowhere(client, connection):
+    owner, other = (bearer(create_token(connection, create_user(connection))) for _ in range(2))
+    export_id = client.post("/users/me/export", headers=owner).json["id"]
+    path = f"/users/me/exports/{export_id}/file"
+    assert refusal(client.get(path, headers=owner)) == (404, "unknown-export"), "not made yet"
+    connection.execute(READY)
+    answer = client.get(path, headers=owner)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (302, "no-store")
+    assert "X-Amz-Expires=60" in answer.headers["Location"]
+    assert refusal(client.get(path, headers=other)) == (404, "unknown-export")
+    assert refusal(client.get(path)) == (401, "no-credentials")
+    connection.execute(text("UPDATE user_exports SET expires_at = now()"))
+    assert refusal(client.get(path, headers=owner)) == (404, "unknown-export")
+    assert refusal(client.get(f"/exports/{export_id}")) == (404, "unknown-export")
+
+
+def test_no_answer_about_exports_is_kept_anywhere(client, connection):
+    caller = bearer(create_token(connection, create_user(connection)))
+    for method, path in (("POST", "export"), ("GET", "exports"), ("GET", f"exports/{uuid4()}"), ("GET", "exports/7")):
+        answer = client.open(f"/users/me/{path}", method=method, headers=caller)
+        assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_the_export_of_somebody_else_is_not_there(client, connection):

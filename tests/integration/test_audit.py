@@ -1,12 +1,13 @@
 """An audit finds exactly what was planted, in plain and in versioned buckets, and changes nothing.
 
 Seen to fail: rows read as they are after the listing, rows that a step holds, the rows' margin, the retention of a file
-of nobody's, references in mixed case not noticed, one bucket and the days from one on, each for files and for rows.
+of nobody's, references in mixed case not noticed, one bucket and the days from one on, each for files and for rows;
+the key at which an inventory ends.
 """
 
 import json
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +16,7 @@ from app import clock
 from app.db import db
 from app.retention import audit
 from app.retention.tools import tools
+from app.storage.client import Deadline
 from tests.audits import OLD, change_settings, everything, key_of, put, reference, run
 from tests.factories import create_history, create_letter, create_service, days_ago, naive, where
 
@@ -142,19 +144,12 @@ def test_a_letter_that_a_step_deals_with_or_had_begun_with_is_not_missing_its_fi
     held = create_letter(connection, s3, service, days_ago(30), file=False)
     begun = create_letter(connection, s3, service, days_ago(31), file=False)
     of_test = create_letter(connection, s3, service, days_ago(31), file=False, key_type="test")
-    made_at = connection.execute(
-        text("SELECT created_at FROM notifications WHERE id = :id"), {"id": begun}
-    ).scalar_one()
     connection.execute(
         text(
-            "INSERT INTO retention.intents (service_id, kind, looked_in, from_created_at, to_created_at, written_at) "
-            "VALUES (:service, 'real', 'here', :first, :last, now())"
+            "INSERT INTO retention.intents (service_id, kind, looked_in, notification_ids, written_at) "
+            "VALUES (:service, 'real', 'here', ARRAY[CAST(:begun AS uuid)], now())"
         ),
-        {
-            "service": service,
-            "first": made_at.replace(tzinfo=UTC),
-            "last": made_at.replace(tzinfo=UTC) + timedelta(hours=1),
-        },
+        {"service": service, "begun": begun},
     )
     with db.engine.begin() as step:
         step.execute(text("SELECT FROM notifications WHERE id = :id FOR UPDATE"), {"id": held})
@@ -197,6 +192,13 @@ def test_a_bucket_that_refuses_is_said_and_the_others_are_read(app, connection, 
     current, found = run()
     assert current.refused.startswith("there-is-no-such-bucket: ")
     assert found == [("file-of-nobody", orphan), ("row-without-file", missing)]
+
+
+def test_an_inventory_begins_behind_a_key_and_ends_before_another(app, s3, buckets):
+    for key in ("2026-03-01", "2026-03-01/a", "2026-03-02/a", "2026-03-03", "2026-03-03/a"):
+        put(s3, buckets.letters, key, 2)
+    reading = tools().files.inventory(buckets.letters, Deadline(600), "2026-03-01", "2026-03-03")
+    assert [one.key for page in iter(reading.read, None) for one in page] == ["2026-03-01/a", "2026-03-02/a"]
 
 
 def test_an_audit_of_some_days_or_one_bucket_leaves_the_rest(app, connection, s3):

@@ -93,7 +93,7 @@ def test_a_row_that_appears_before_the_deletion_keeps_its_file(app, connection, 
 
 
 def test_a_row_that_appears_at_the_last_moment_keeps_its_file(app, connection, s3):
-    """Between the page's judgement and its deletion, which asks once more."""
+    """Between the look before the record and the deletion, which asks once more."""
     service = create_service(connection)
     kept, going = reference(), reference()
     for name in (kept, going):
@@ -103,12 +103,12 @@ def test_a_row_that_appears_at_the_last_moment_keeps_its_file(app, connection, s
     def appear(_connection, _cursor, statement, *_more):
         if "string_to_array" in statement and "notifications AS n" in statement:
             asked.append(statement)
-            if len(asked) == 2:
+            if len(asked) == 3:
                 create_notification(connection, service, "email", days_ago(3), reference=kept)
 
     event.listen(db.engine, "before_cursor_execute", appear)
     deleting, _ = run(deletes=True)
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert (deleting.deleted_files, deleting.files_without_row) == (1, 1)
     assert [key for key, _ in everything(s3)[tools().naming.buckets.letters]] == [key_of(kept)]
 

@@ -3,23 +3,24 @@
 Real processes, SIGKILL, many pages. Seen to fail: `>=` for `>` at the last key, and the step's number not compared.
 """
 
-import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from app.celery import audit_tasks
-from app.local.product import ROOT
 from app.retention import audit
 from app.retention.tools import tools
-from app.storage import inventory
+from app.storage import inventory, listing
 from app.storage.client import Deadline
+from dev.product import ROOT
 from tests.audits import all_buckets, everything, key_of, put, reference, run
 from tests.factories import create_letter, create_service, days_ago
+from tests.forkserver import worker_process
 
 KEYS_PER_PAGE = 20
 SECONDS_TO_END = 120
@@ -30,10 +31,10 @@ import os, signal, sys
 from app import create_app
 from app.dao import audit_dao
 from app.retention import audit
-from app.storage import inventory
+from app.storage import listing
 from app.storage.client import Deadline
 
-inventory.KEYS_PER_PAGE, at, moment = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+listing.KEYS_PER_PAGE, at, moment = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 pages = 0
 
 def count(*_):
@@ -72,7 +73,7 @@ def settings_override(proxy):
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch):
-    monkeypatch.setattr(inventory, "KEYS_PER_PAGE", KEYS_PER_PAGE)
+    monkeypatch.setattr(listing, "KEYS_PER_PAGE", KEYS_PER_PAGE)
 
 
 def plant_many(connection, s3):
@@ -93,11 +94,16 @@ def plant_many(connection, s3):
     return without_row
 
 
-def auditor(environment, settings, at=0, moment="behind", keys_per_page=KEYS_PER_PAGE):
-    """A process that goes on with the audit under way; how it ended."""
+@pytest.fixture
+def auditor(environment, settings, tmp_path):
+    """Start a process that goes on with the audit under way."""
+    return partial(start_auditor, tmp_path / "auditor.log", environment, settings)
+
+
+def start_auditor(log: Path, environment, settings, at=0, moment="behind", keys_per_page=KEYS_PER_PAGE):
     variables = {**environment, "AUDIT_MARGIN_HOURS": "0.000001", "AWS_ENDPOINT_URL_S3": settings.aws_endpoint_url_s3}
     arguments = [sys.executable, "-c", AUDITOR, str(keys_per_page), str(at), moment]
-    return subprocess.Popen(arguments, cwd=ROOT, env=variables)
+    return worker_process("auditor", arguments, log=log, env=variables, cwd=ROOT)
 
 
 def result(connection, audit_id):
@@ -113,24 +119,22 @@ def result(connection, audit_id):
     return {name: row[name] for name in COUNTS}, found
 
 
-def test_an_audit_that_is_killed_again_and_again_comes_to_the_same_result(
-    app, connection, s3, buckets, environment, settings
-):
+def test_an_audit_that_is_killed_again_and_again_comes_to_the_same_result(app, connection, s3, buckets, auditor):
     without_row = plant_many(connection, s3)
     whole, _ = run()
     assert (whole.files_without_row, whole.rows_without_file, whole.unrecognised_files) == (without_row, 12, 10)
     assert whole.files_seen > 9 * KEYS_PER_PAGE
     killed = audit.begin("me")
     for at, moment in ((2, "before"), (3, "behind"), (4, "behind")):
-        assert auditor(environment, settings, at, moment).wait(SECONDS_TO_END) == -signal.SIGKILL
+        assert auditor(at, moment).wait(SECONDS_TO_END) == -signal.SIGKILL
         assert audit.under_way().id == killed.id
-    assert auditor(environment, settings).wait(SECONDS_TO_END) == 0
+    assert auditor().wait(SECONDS_TO_END) == 0
     assert result(connection, killed.id) == result(connection, whole.id)
 
 
 @pytest.mark.parametrize("moment", ["before_delete", "after_delete"])
 def test_a_deletion_that_is_killed_goes_on_and_says_what_it_does_not_know(
-    app, connection, s3, buckets, environment, settings, proxy, moment
+    app, connection, s3, buckets, auditor, proxy, moment
 ):
     without_row = plant_many(connection, s3)
     kept = run()[0].files_seen - without_row
@@ -138,14 +142,14 @@ def test_a_deletion_that_is_killed_goes_on_and_says_what_it_does_not_know(
     started = []
 
     def kill():
-        os.kill(started[0].pid, signal.SIGKILL)
-        started[0].wait()
+        started[0].ask_to_stop(signal.SIGKILL)
+        started[0].wait(SECONDS_TO_END)
 
     setattr(proxy, moment, kill)
-    started.append(auditor(environment, settings))
+    started.append(auditor())
     assert started[0].wait(SECONDS_TO_END) == -signal.SIGKILL
     setattr(proxy, moment, lambda: None)
-    assert auditor(environment, settings).wait(SECONDS_TO_END) == 0
+    assert auditor().wait(SECONDS_TO_END) == 0
     asked = connection.execute(text("SELECT asked, files FROM retention.audit_deletions ORDER BY id")).all()
     (unknown,) = [asked for asked, files in asked if files is None]
     counts, _ = result(connection, killed.id)

@@ -46,15 +46,15 @@ def states(connection: Connection) -> set[tuple[str, str | None]]:
 def defer(connection: Connection, letter: UUID, service: UUID, reason: str = "AccessDenied") -> None:
     connection.execute(
         text(
-            "INSERT INTO retention.deferred_letters VALUES (:letter, :service, 'real', now(), :reason, 9, now(), "
-            "now(), now() + interval '1 day', true)"
+            "INSERT INTO retention.deferred_rows VALUES (:letter, :service, 'real', now(), :reason, 9, now(), "
+            "now(), now() + interval '1 day', true, 'letter')"
         ),
         {"letter": letter, "service": service, "reason": reason},
     )
 
 
 def due_letters(connection: Connection) -> set[UUID]:
-    statement = "SELECT notification_id FROM retention.deferred_letters WHERE next_attempt_at <= now()"
+    statement = "SELECT notification_id FROM retention.deferred_rows WHERE next_attempt_at <= now()"
     return set(connection.execute(text(statement)).scalars())
 
 
@@ -64,7 +64,7 @@ def test_deferred_letters_are_listed_with_reason_and_what_comes_next(connection,
     defer(connection, letter, service)
     said = flask("deferred").stdout
     [row] = [line.split() for line in said.splitlines() if str(letter) in line]
-    assert row[:4] == [str(letter), str(service), "AccessDenied", "9"]
+    assert row[:5] == ["letter", str(letter), str(service), "AccessDenied", "9"]
     assert row[-2:] == ["a", "person"]
     assert "1 of 1 shown." in said
 

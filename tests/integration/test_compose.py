@@ -21,9 +21,9 @@ from botocore.exceptions import ClientError
 from sqlalchemy import make_url
 
 from app.accounts.passwords import hash_password
-from app.local.processes import Child, free_port
-from app.local.product import ROOT, migrate
-from app.local.stack import Stack
+from dev.processes import Child, free_port
+from dev.product import ROOT, migrate
+from dev.stack import Stack
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
@@ -166,7 +166,7 @@ def test_the_login_has_the_roles_and_the_buckets_of_letters_a_backstop_and_no_ot
 
 def test_the_broker_takes_its_flags(stack, tmp_path):
     """Of Valkey; the embedded server is one."""
-    from app.local import broker
+    from dev import broker
 
     [_, _, line] = COMPOSE["broker"]["command"]
     flags = line.replace("$$", "$").removeprefix("exec valkey-server ").replace('"$REDISCLI_AUTH"', "word").split()

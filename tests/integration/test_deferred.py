@@ -1,7 +1,7 @@
 """Deferred letters: tried again by chains of their own, when their time comes, and never for ever.
 
 Each test was seen to fail with its guard taken out: the due times left out of DUE, chains under way counted as due,
-each condition of the retry, `forget_vanished`, `forget_letters`, `put_off`, and the cap of a day.
+each condition of the retry, `forget_vanished`, `forget_rows`, `put_off`, and the cap of a day.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from app.dao import deferred_dao
-from app.dao.deferred_dao import Whose
+from app.dao.deferred_dao import Reason, Whose
 from app.db import db
 from app.retention import nightly, operations
 from tests.chain_steps import do_all, open_chains
@@ -131,7 +131,7 @@ def test_a_deferred_letter_that_another_task_moves_is_forgotten(app, connection,
     letter = hold_back(connection, s3, proxy, service)
     run_night()
     proxy.refused_keys = {}
-    connection.execute(text("UPDATE retention.deferred_letters SET next_attempt_at = now()"))
+    connection.execute(text("UPDATE retention.deferred_rows SET next_attempt_at = now()"))
     run_night()
     assert (history(connection), deferred(connection)) == ({letter}, {})
 
@@ -181,11 +181,16 @@ def test_a_deferred_letter_whose_retention_was_lengthened_keeps_its_file(app, co
     [(1, 15 * 60), (2, 30 * 60), (7, 16 * 3600), (8, DAY_SECONDS), (9, DAY_SECONDS), (60, DAY_SECONDS)],
 )
 def test_the_pause_doubles_up_to_a_day(app, connection, service, failures, pause):
-    letter, whose = uuid4(), Whose(service, "real", NOW)
+    letter, whose = uuid4(), Whose(service, "letter", "real", NOW)
     for _ in range(failures):
         with db.transaction() as transaction:
-            deferred_dao.defer_letters(
-                transaction, whose, {letter: "AccessDenied"}, now=NOW, first_seconds=15 * 60, attempts_before_person=8
+            deferred_dao.defer_rows(
+                transaction,
+                whose,
+                {letter: Reason("AccessDenied")},
+                now=NOW,
+                first_seconds=15 * 60,
+                attempts_before_person=8,
             )
             deferred_dao.defer_buckets(transaction, whose, {"letters": "AccessDenied"}, now=NOW, first_seconds=15 * 60)
     record = deferrals(connection)[letter]
@@ -202,8 +207,8 @@ def test_real_and_test_letters_of_a_service_are_counted_apart(app, connection, s
     kinds = {record["kind"] for record in deferrals(connection).values()}
     assert kinds == {"real", "test"}
     with db.transaction() as transaction:
-        assert deferred_dao.count_letters(transaction) == (2, 0)
-        assert [row.reason for row in deferred_dao.letters(transaction, 10)] == ["AccessDenied", "AccessDenied"]
+        assert deferred_dao.count_rows(transaction) == {"letter": (2, 0)}
+        assert [row.reason for row in deferred_dao.rows(transaction, 10)] == ["AccessDenied", "AccessDenied"]
 
 
 def test_a_slice_that_ends_does_not_put_off_the_deferred_letters_of_another(app, connection, s3):
@@ -214,11 +219,11 @@ def test_a_slice_that_ends_does_not_put_off_the_deferred_letters_of_another(app,
     first, _ = open_chains(service, "letter", bounds=[days_ago(30)])
     connection.execute(
         text(
-            "INSERT INTO retention.deferred_letters VALUES (:id, :service, 'real', now(), 'InternalError', 1, "
-            "now(), now(), now() - interval '1 second', false)"
+            "INSERT INTO retention.deferred_rows VALUES (:id, :service, 'real', now(), 'InternalError', 1, "
+            "now(), now(), now() - interval '1 second', false, 'letter')"
         ),
         {"id": later, "service": service},
     )
     do_all([first])
-    due = connection.execute(text("SELECT next_attempt_at <= now() FROM retention.deferred_letters")).scalar()
+    due = connection.execute(text("SELECT next_attempt_at <= now() FROM retention.deferred_rows")).scalar()
     assert (due, later in live(connection)) == (True, True)

@@ -67,6 +67,7 @@ def test_while_messages_wait_in_the_queue_those_that_are_not_answered_are_not_ta
 def test_the_dispatchers_task_looks_into_the_queue(app, connection, monkeypatch):
     asked = []
     monkeypatch.setattr(nightly, "dispatch", lambda *, messages_wait: asked.append(messages_wait) or ([], []))
+    celery.control.purge()  # what other tests of this process sent
     try:
         nightly_tasks.dispatch_retention()
         nightly_tasks.delete_notifications_older_than_retention.delay()
@@ -163,9 +164,9 @@ def test_a_lost_type_is_sent_again_for_a_week(app, connection, nights_ago, is_se
 def defer(connection, service, kind, next_attempt_at):
     connection.execute(
         text(
-            "INSERT INTO retention.deferred_letters (notification_id, service_id, kind, cutoff, reason, attempts, "
-            "first_failed_at, last_failed_at, next_attempt_at, needs_person) VALUES "
-            "(gen_random_uuid(), :service, :kind, :past, 'AccessDenied', 1, :past, :past, :next, false)"
+            "INSERT INTO retention.deferred_rows (notification_id, service_id, kind, cutoff, reason, attempts, "
+            "first_failed_at, last_failed_at, next_attempt_at, needs_person, notification_type) VALUES "
+            "(gen_random_uuid(), :service, :kind, :past, 'AccessDenied', 1, :past, :past, :next, false, 'letter')"
         ),
         {"service": service, "kind": kind, "past": PAST, "next": next_attempt_at},
     )
@@ -189,7 +190,7 @@ def test_deferred_letters_of_the_same_cut_off_get_the_same_chain_again(app, conn
     (wake,) = nightly.dispatch()[0]
     assert do(wake) == []  # its letter's row is gone: the chain ends and forgets it
     assert chain(connection, wake)["state"] == "ended"
-    assert connection.execute(text("SELECT count(*) FROM retention.deferred_letters")).scalar() == 0
+    assert connection.execute(text("SELECT count(*) FROM retention.deferred_rows")).scalar() == 0
     defer(connection, service, "real", days_ago(1))
     (again,) = nightly.dispatch()[0]
     assert (again.chain, again.step) == (wake.chain, wake.step + 2)

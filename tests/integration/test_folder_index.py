@@ -7,7 +7,7 @@ bucket left out of the look-up; the time of one of two letters only; an index fo
 promise 6 (every step can be repeated): a part added without the lease's token, `listed_to` not kept, files forgotten in
 a commit of their own or not at all, a builder that gets nowhere tried for ever;
 promise 7 (the others go on): a step that waits for another's index halving its batch, or not woken when it is there;
-the count's failure not caught;
+the count's failure not caught, and services counted that have no letter in the folder;
 promise 9 (no personal data): the index not emptied, or only when nothing waits, or while something does.
 """
 
@@ -19,7 +19,8 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app.dao import folders_dao, notifications_dao
+from app.dao import folders_dao, runs_dao
+from app.db import db
 from app.retention import chains, folder_build, move_notifications_to_notification_history, nightly
 from app.storage.errors import Stopped
 from tests.factories import chains as chain_rows
@@ -356,6 +357,20 @@ def test_when_nobody_can_build_it_each_step_lists_for_itself(
     assert (history(connection), keys(s3, bucket)) == ({one, other}, set())
 
 
+def test_the_letters_of_a_folder_are_counted_of_each_service_that_has_any(app, connection, s3):
+    """Made from the folder's beginning until before its end; overdue before the cut-off."""
+    begin, end, cutoff = NOON, NOON + timedelta(days=1), NOON + timedelta(hours=6)
+    instant = timedelta(microseconds=1)
+    ours, others, nobodys = (create_service(connection, letter=days) for days in (7, 30, 7))
+    for at in (begin - instant, begin, cutoff - instant, cutoff, end - instant, end):
+        create_letter(connection, s3, ours, at, file=False)
+    create_letter(connection, s3, others, begin, file=False)
+    create_letter(connection, s3, nobodys, end, file=False)
+    with db.transaction(read_only=True) as own:
+        counts = folders_dao.letters_of_services(own, (begin, end), {7: cutoff, 30: begin}, 7)
+    assert sorted(counts) == [(1, 0), (4, 2)]
+
+
 def test_when_the_letters_of_a_folder_cannot_be_counted_each_step_lists_for_itself(
     app, connection, s3, bucket, first_then_second, monkeypatch
 ):
@@ -368,13 +383,13 @@ def test_when_the_letters_of_a_folder_cannot_be_counted_each_step_lists_for_itse
 
 
 def fail_after_the_files(monkeypatch, wake):
-    """A step that ends, without notice, when its files are gone and its rows are to be moved."""
+    """A step that ends, without notice, when its files are gone and its commit is still to come."""
 
     def fail(*_):
         raise MemoryError
 
     with monkeypatch.context() as broken:
-        broken.setattr(notifications_dao, "take_these", fail)
+        broken.setattr(runs_dao, "finish_intent", fail)
         with pytest.raises(MemoryError):
             chains.run_step(wake.chain, wake.step, "task")
 
@@ -410,7 +425,7 @@ def test_a_file_that_went_is_not_counted_again_when_its_letters_other_file_goes_
     proxy.refused_keys = {}
     connection.execute(text("UPDATE retention.chains SET state = 'waiting', due_at = now() + interval '1 hour'"))
     connection.execute(text("UPDATE retention.chains SET state = 'ended' WHERE service_id = :id"), {"id": service})
-    connection.execute(text("UPDATE retention.deferred_letters SET next_attempt_at = now()"))
+    connection.execute(text("UPDATE retention.deferred_rows SET next_attempt_at = now()"))
     dispatch()
     assert len(indexes(connection)) == 1
     assert {letter, also} <= history(connection)

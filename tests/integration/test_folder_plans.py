@@ -6,14 +6,12 @@ A table of the night's, filled within the hour: no statistics.
 from collections.abc import Iterator
 
 import pytest
-from alembic import command
 from sqlalchemy import Engine, NullPool, create_engine, text
 
 from app.config import psycopg2_url
 from app.dao import folders_dao
-from app.revisions import alembic_config
 from tests.plans import explained
-from tests.servers import new_database
+from tests.servers import migrated_database
 
 FOLDERS = [f"2026-03-{day:02}/" for day in (1, 2, 3)]
 FILES = 300_000
@@ -24,8 +22,8 @@ OF_NONE_ELSE = 200
 
 FILL_FOLDERS = text(
     """
-    INSERT INTO retention.indexed_folders (store, bucket, folder, worth_pages, begun_at, complete)
-    SELECT 'store', 'letters', folder, 1000, now(), true FROM unnest(CAST(:folders AS text[])) AS folder
+    INSERT INTO retention.indexed_folders (store, bucket, folder, worth_pages, begun_at, due_at, complete)
+    SELECT 'store', 'letters', folder, 1000, now(), now(), true FROM unnest(CAST(:folders AS text[])) AS folder
     """
 )
 FILL_FILES = text(
@@ -42,8 +40,7 @@ REFERENCES = text("SELECT reference FROM retention.indexed_files LIMIT :wanted")
 @pytest.fixture(scope="module")
 def engine(environment: dict[str, str]) -> Iterator[Engine]:
     """A database of its own with a few large folders in the index."""
-    with new_database(environment["DATABASE_URL"]) as url:
-        command.upgrade(alembic_config(psycopg2_url(url)), "heads")
+    with migrated_database(environment["DATABASE_URL"]) as url:
         made = create_engine(psycopg2_url(url), poolclass=NullPool)
         with made.begin() as connection:
             connection.execute(text("ALTER TABLE retention.indexed_files SET (autovacuum_enabled = false)"))

@@ -125,8 +125,8 @@ def fill_records(connection, night):
     record(connection, values["service"], night)
     for statement in (
         "INSERT INTO retention.letter_looks (night, bucket, looked, missing) VALUES (:night, 'b', 1, 0)",
-        "INSERT INTO retention.intents (service_id, kind, looked_in, from_created_at, to_created_at, written_at) "
-        "VALUES (:service, 'real', 'b', :night, :night, :night)",
+        "INSERT INTO retention.intents (service_id, kind, looked_in, notification_ids, written_at) "
+        "VALUES (:service, 'real', 'b', '{}', :night)",
         "INSERT INTO retention.folder_counts VALUES (:night, 'b', 'f', :night, 1, 0)",
         "INSERT INTO retention.runs VALUES (:night, :night)",
         "INSERT INTO retention.run_types (night, notification_type, sent_at) VALUES (:night, 'email', :night)",

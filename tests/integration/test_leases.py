@@ -18,9 +18,12 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app import clock
-from app.dao import chains_dao
+from app.dao.chains_dao import CHAINS
 from app.db import db
+from app.engine import leases
+from app.engine.leases import BackOff, LeaseLost
 from app.retention import messages
+from app.retention import steps as take_steps
 from app.retention.steps import StepFailed
 from tests.chain_steps import chain, change, do, do_all, open_chains
 from tests.concurrency import background, trigger, wait_until
@@ -41,15 +44,8 @@ def twenty_emails(connection, service):
 def take_lease(wake, holder, now, seconds=60):
     """As a worker would that is killed right after."""
     with db.transaction() as own:
-        return chains_dao.lease(
-            own,
-            wake.chain,
-            wake.step,
-            holder=holder,
-            now=now,
-            until=now + timedelta(seconds=seconds),
-            retry_base_seconds=30,
-            retry_longest_seconds=100,
+        return leases.acquire(
+            own, CHAINS, wake.chain, step=wake.step, holder=holder, now=now, seconds=seconds, retry=BackOff(30)
         )
 
 
@@ -144,18 +140,28 @@ def test_a_race_for_the_lease_has_one_winner(app, connection):
     assert len(history(connection)) == 8
 
 
+def between_lease_and_step(monkeypatch, happens):
+    """What happens while a worker that has taken its lease stands still."""
+    the_step = take_steps.step_transaction
+
+    def after_it_happened(settings):
+        happens()
+        return the_step(settings)
+
+    monkeypatch.setattr(take_steps, "step_transaction", after_it_happened)
+
+
 def test_a_worker_that_outlived_its_lease_changes_nothing(app, connection, monkeypatch):
     service = create_service(connection)
     ids = twenty_emails(connection, service)
     (wake,) = open_chains(service)
-    gate = Gate(monkeypatch)
-    with background(app) as start:
-        stalled = start(do, wake, "task-1")
-        assert gate.reached.wait(20)
+
+    def taken_over():
         change(connection, wake, "lease_until = now() - interval '1 second'")
         assert take_lease(wake, "task-2", clock.now()) is not None
-        gate.opened.set()
-        assert stalled.result(20) == []
+
+    between_lease_and_step(monkeypatch, taken_over)
+    assert do(wake, "task-1") == []
     assert (live(connection), history(connection), steps(connection)) == (ids, set(), [])
     row = chain(connection, wake)
     assert (row["step"], row["lease_holder"]) == (wake.step, "task-2")
@@ -165,13 +171,9 @@ def test_a_worker_whose_step_was_done_by_another_changes_nothing(app, connection
     service = create_service(connection)
     ids = twenty_emails(connection, service)
     (wake,) = open_chains(service)
-    gate = Gate(monkeypatch)
-    with background(app) as start:
-        stalled = start(do, wake, "task-1")
-        assert gate.reached.wait(20)
-        change(connection, wake, "step = step + 1, lease_token = NULL, lease_holder = NULL, lease_until = NULL")
-        gate.opened.set()
-        assert stalled.result(20) == []
+    done = "step = step + 1, lease_token = NULL, lease_holder = NULL, lease_until = NULL"
+    between_lease_and_step(monkeypatch, lambda: change(connection, wake, done))
+    assert do(wake, "task-1") == []
     assert (live(connection), history(connection), steps(connection)) == (ids, set(), [])
     assert chain(connection, wake)["step"] == wake.step + 1
 
@@ -196,20 +198,42 @@ def test_a_message_handed_on_under_the_same_task_id_takes_its_lease_at_once(app,
     assert chain(connection, wake)["step"] == wake.step + 1
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        leases.lock,
+        lambda own, lease: leases.change(own, lease, setbacks=7),
+        lambda own, lease: leases.give_back(own, lease, due_at=days_ago(1), setbacks=7),
+    ],
+    ids=["lock", "change", "give back"],
+)
+def test_who_has_lost_the_lease_writes_nothing(app, connection, write):
+    (wake,) = open_chains(create_service(connection))
+    lost, _ = take_lease(wake, "task-1", clock.now())
+    kept, _ = take_lease(wake, "task-2", clock.now() + timedelta(seconds=61))
+    before = chain(connection, wake)
+    with pytest.raises(LeaseLost), db.transaction() as own:
+        write(own, lost)
+    assert chain(connection, wake) == before
+    with db.transaction() as own:
+        write(own, kept)
+
+
 def test_every_attempt_after_the_first_puts_the_next_off_ever_longer(app, connection):
     service = create_service(connection)
     (wake,) = open_chains(service)
     now = chain(connection, wake)["due_at"]
     pauses = []
     for attempt in range(1, 6):
-        taken = take_lease(wake, "task-1", now)
-        assert taken is not None
-        assert taken.attempts == attempt
-        pauses.append((taken.due_at - now).total_seconds())
+        lease, _ = take_lease(wake, "task-1", now)
+        assert lease.attempts == attempt
+        due_at = chain(connection, wake)["due_at"]
+        pauses.append((due_at - now).total_seconds())
         if pauses[-1]:
-            assert take_lease(wake, "task-1", taken.due_at - timedelta(microseconds=1)) is None
-        now = taken.due_at
-    assert pauses == [0, 30, 60, 100, 100]
+            assert take_lease(wake, "task-1", due_at - timedelta(microseconds=1)) is None
+        now = due_at
+    longest = [0, 30, 60, 120, 240]
+    assert all(most * 0.75 <= pause <= most for pause, most in zip(pauses, longest, strict=True)), pauses
 
 
 @pytest.mark.parametrize(("attempts_before", "moved"), [(0, 8), (1, 4), (2, 2), (3, 1), (4, 1), (40, 1)])
@@ -224,7 +248,8 @@ def test_a_step_that_killed_its_worker_is_tried_again_with_ever_fewer_rows(app, 
     assert (row["attempts"], row["rows_per_step"]) == (0, min(8, moved + max(1, moved // 4)))
 
 
-REFUSE = "RAISE EXCEPTION 'row % of % refused', NEW.id, NEW.reference;"
+# Not about a row: the step fails as a whole.
+REFUSE = "RAISE EXCEPTION 'no room for row % of %', NEW.id, NEW.reference USING ERRCODE = '53100';"
 
 
 def test_a_step_that_fails_gives_its_lease_back_and_is_due_later(app, connection):
@@ -242,7 +267,7 @@ def test_a_step_that_fails_gives_its_lease_back_and_is_due_later(app, connection
         row = chain(connection, wake)
         assert [row[name] for name in LEASE] == [None, None, None]
         assert (row["state"], row["step"], row["attempts"]) == ("waiting", wake.step, attempt)
-        assert (row["last_error"], row["sent_at"]) == ("StepFailed", None)
+        assert (row["last_error"], row["sent_at"]) == ("StepFailed: DiskFull 53100 (in_the_way)", None)
         pause = (row["due_at"] - clock.now()).total_seconds()
         assert 2 ** (attempt - 1) * 0.5 < pause <= 2 ** (attempt - 1)
         words = "".join(traceback.format_exception(failure.value)) + str(said) + str(dict(row))

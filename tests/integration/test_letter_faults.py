@@ -3,7 +3,7 @@
 Each test was seen to fail with its guard taken out:
 promise 1 (a row moves only after its files are gone): `gone` made all rows, or all without a refusal;
 promise 7 (one bad letter or bucket): deferred letters or broken buckets not passed over by the choice, `_hold_back`
-not called, `mend_buckets` left out, the pause not doubled, letters deferred when S3 stopped the step.
+not called, `retry_buckets` left out, the pause not doubled, letters deferred when S3 stopped the step.
 """
 
 import socket

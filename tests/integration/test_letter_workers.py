@@ -7,25 +7,25 @@ promise 6 (every step can be repeated): the intent not written ahead, or in the 
 away; the lease not checked; letters that an intent covers counted as missing, or an intent covering everything.
 """
 
-import os
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, BrokenBarrierError
+from threading import Event
 
 import pytest
 from sqlalchemy import text
 
-from app.dao import notifications_dao
+from app.dao import runs_dao
 from app.retention import chains, move_notifications_to_notification_history, nightly
 from tests.factories import chains as chain_rows
 from tests.factories import create_letter, create_service, days_ago, deferred, history, keys, live, steps
+from tests.forkserver import worker_process
 from tests.integration.night import dispatch, drain, make_due, states
 
 ROOT = Path(__file__).parents[2]
+SECONDS_TO_END = 60
 WORKER = """
 import sys
 from app import create_app
@@ -69,44 +69,49 @@ def wait_for_rollback(connection):
     pytest.fail("a killed worker's transaction is still open")
 
 
-def run_a_worker_to_be_killed(proxy, environment, settings, wake, moment):
-    """A process that does the step, and that gets SIGKILL before its first file goes, or after its last."""
-    started = []
+@pytest.fixture
+def run_a_worker_to_be_killed(proxy, environment, settings, tmp_path):
+    """Have a process do the step, and get SIGKILL before its first file goes, or after its last."""
 
-    def kill():
-        os.kill(started[0].pid, signal.SIGKILL)
-        started[0].wait()
+    def run(wake, moment):
+        started = []
 
-    setattr(proxy, moment, kill)
-    variables = {
-        **environment,
-        "AWS_ENDPOINT_URL_S3": proxy.url,
-        "LETTERS_PER_STEP": str(settings.letters_per_step),
-    }
-    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(wake.chain), str(wake.step)], cwd=ROOT, env=variables)
-    started.append(worker)
-    assert worker.wait(60) == -signal.SIGKILL
-    setattr(proxy, moment, lambda: None)
+        def kill():
+            started[0].ask_to_stop(signal.SIGKILL)
+            started[0].wait(SECONDS_TO_END)
+
+        setattr(proxy, moment, kill)
+        variables = {
+            **environment,
+            "AWS_ENDPOINT_URL_S3": proxy.url,
+            "LETTERS_PER_STEP": str(settings.letters_per_step),
+        }
+        argv = [sys.executable, "-c", WORKER, wake.chain, wake.step]
+        started.append(worker_process("worker", argv, log=tmp_path / "worker.log", env=variables, cwd=ROOT))
+        assert started[0].wait(SECONDS_TO_END) == -signal.SIGKILL
+        setattr(proxy, moment, lambda: None)
+
+    return run
 
 
 def fail_after_the_files(monkeypatch, wake):
-    """A step that ends, without notice, when its files are gone and its rows are to be moved."""
+    """A step that ends, without notice, when its files are gone and its commit is still to come."""
 
     def fail(*_):
         raise MemoryError
 
     with monkeypatch.context() as broken:
-        broken.setattr(notifications_dao, "take_these", fail)
+        broken.setattr(runs_dao, "finish_intent", fail)
         with pytest.raises(MemoryError):
             chains.run_step(wake.chain, wake.step, "task")
 
 
 def test_a_worker_killed_between_files_and_move_is_made_good_by_the_next_without_files_counted_as_missing(
-    app, connection, s3, service, settings, environment, proxy
+    app, connection, s3, service, settings, run_a_worker_to_be_killed
 ):
     its = letters(connection, s3, service, 25)
     (wake,) = nightly.fan_out("letter")
-    run_a_worker_to_be_killed(proxy, environment, settings, wake, "after_delete")
+    run_a_worker_to_be_killed(wake, "after_delete")
     wait_for_rollback(connection)
     assert (live(connection), history(connection)) == (its, set())
     assert keys(s3, settings.s3_bucket_letters_pdf) == set()
@@ -119,13 +124,13 @@ def test_a_worker_killed_between_files_and_move_is_made_good_by_the_next_without
 
 
 def test_a_worker_killed_before_the_first_file_went_loses_nothing(
-    app, connection, s3, service, settings, environment, proxy
+    app, connection, s3, service, settings, proxy, run_a_worker_to_be_killed
 ):
     its = letters(connection, s3, service, 3)
     (wake,) = nightly.fan_out("letter")
     # What the dead one had sent must not go through after all.
     proxy.refused_keys = dict.fromkeys(keys(s3, settings.s3_bucket_letters_pdf), "InternalError")
-    run_a_worker_to_be_killed(proxy, environment, settings, wake, "before_delete")
+    run_a_worker_to_be_killed(wake, "before_delete")
     proxy.refused_keys = {}
     wait_for_rollback(connection)
     assert (live(connection), history(connection), deferred(connection)) == (its, set(), {})
@@ -137,11 +142,11 @@ def test_a_worker_killed_before_the_first_file_went_loses_nothing(
 
 
 def test_a_redelivered_message_of_a_killed_task_does_its_step_at_once(
-    app, connection, s3, service, settings, environment, proxy
+    app, connection, s3, service, run_a_worker_to_be_killed
 ):
     its = letters(connection, s3, service, 3)
     (wake,) = nightly.fan_out("letter")
-    run_a_worker_to_be_killed(proxy, environment, settings, wake, "after_delete")
+    run_a_worker_to_be_killed(wake, "after_delete")
     wait_for_rollback(connection)
     drain(chains.run_step(wake.chain, wake.step, "the-killed-task"))
     assert (live(connection), history(connection)) == (set(), its)
@@ -184,25 +189,29 @@ def test_an_intent_does_not_excuse_letters_outside_its_range(app, connection, s3
 def test_two_tasks_for_one_service_move_each_row_once_and_ask_for_each_file_once(
     app, connection, s3, service, settings, proxy
 ):
+    """Both look for the same letters; whoever locks them first deletes, and the other neither waits nor deletes."""
     its = letters(connection, s3, service, 40)
     names = keys(s3, settings.s3_bucket_letters_pdf)
-    both_at_once = Barrier(2, timeout=20)
+    first_deletes, second_is_done = Event(), Event()
 
-    def meet():
-        try:
-            both_at_once.wait()
-        except BrokenBarrierError:
-            pytest.fail("the second task waited for the first one")
+    def wait_for_the_second():
+        if not first_deletes.is_set():
+            first_deletes.set()
+            assert second_is_done.wait(20), "the second task waited for the first one"
 
-    proxy.before_delete = meet
+    proxy.before_delete = wait_for_the_second
 
     def task(limit):
         with app.app_context():
             return move_notifications_to_notification_history("letter", service, days_ago(0), limit=limit)
 
-    with ThreadPoolExecutor(2) as pool:
-        moved = list(pool.map(task, [20, 25]))
-    assert sorted(moved) in ([15, 25], [20, 20])
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(task, 20)
+        assert first_deletes.wait(20)
+        second = task(25)
+        second_is_done.set()
+        assert (first.result(), second) == (20, 5)
+    assert task(40) == 15
     assert (live(connection), history(connection)) == (set(), its)
     assert sorted(proxy.keys_asked) == sorted(names)
     assert (keys(s3, settings.s3_bucket_letters_pdf), missing_files(connection)) == (set(), 0)

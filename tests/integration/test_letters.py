@@ -3,7 +3,7 @@
 Each test was seen to fail with its guard taken out:
 promise 1 (a row moves only after its files are gone): `letters.remove` moving all chosen rows, not those of `gone`;
 promise 2 (one choice): `notifications_dao.take_these` given a second choice's ids; OVERDUE without the kind;
-promise 5 (what stays): the cut-off, `effective_cutoff`'s min, or `statuses_kept` left out of the choice;
+promise 5 (what stays): the cut-off, `effective_cutoff`'s min, or `statuses_final` left out of the choice;
 naming: the final dot left out of the prefix, `>` made `>=` at 17:30, the first file only, one place of two.
 """
 
@@ -31,8 +31,8 @@ from tests.integration.night import deferrals, drain, run_night, states
 
 WINTER_NOON = datetime(2024, 1, 20, 12, 0, 0, tzinfo=UTC)
 WINTER_FOLDER = "2024-01-20/"
-STAYS = ["pending-virus-check", "created", "sending", None]
-GOES = ["cancelled", "sent", "delivered", "pending", "failed", "temporary-failure", "permanent-failure"]
+STAYS = ["pending-virus-check", "created", "sending", "pending", None]
+GOES = ["cancelled", "sent", "delivered", "failed", "temporary-failure", "permanent-failure"]
 GOES += ["returned-letter"]
 
 
@@ -224,7 +224,7 @@ def test_a_letter_that_is_not_final_stays_with_its_file_and_is_reported(app, con
 
 
 @pytest.mark.parametrize("status", GOES)
-def test_a_letter_in_any_other_status_moves(app, connection, s3, service, settings, status):
+def test_a_letter_in_a_final_status_moves(app, connection, s3, service, settings, status):
     letter = create_letter(connection, s3, service, notification_status=status)
     assert move(service) == 1
     assert (history(connection), keys(s3, settings.s3_bucket_letters_pdf)) == ({letter}, set())
@@ -287,7 +287,7 @@ def test_a_letter_that_moves_takes_its_deferral_along(app, connection, s3, servi
     assert list(deferrals(connection)) == [letter]
     assert states(connection)[0] == ("real", "ended", None)
     connection.execute(text("UPDATE notifications SET reference = :new"), {"new": uuid4().hex})
-    connection.execute(text("UPDATE retention.deferred_letters SET next_attempt_at = now()"))
+    connection.execute(text("UPDATE retention.deferred_rows SET next_attempt_at = now()"))
     assert move(service) == 1
     assert (deferred(connection), history(connection)) == ({}, {letter})
 

@@ -20,15 +20,15 @@ from botocore.exceptions import ClientError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.local.directory import living, sweep, usable_root
-from app.local.processes import HOST, Child, StartError, answers
-from app.local.s3 import SentEmail
-from app.local.stack import BUCKETS, Stack
+from dev.directory import living, sweep, usable_root
+from dev.processes import HOST, Child, StartError, answers
+from dev.s3 import SentEmail
+from dev.stack import BUCKETS, Stack
 
 OWNER = """
 import json, os, sys, time
 from pathlib import Path
-from app.local.stack import Stack
+from dev.stack import Stack
 with Stack(root=Path(sys.argv[1])) as stack:
     worker = stack.start_process("worker", [sys.executable, "-c", "import time; time.sleep(600)"])
     servers = [server.process for server in (stack.postgres, stack.broker, stack.s3)]

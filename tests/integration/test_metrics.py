@@ -87,6 +87,7 @@ def test_everything_is_told_in_numbers_that_the_data_bears_out(app, connection, 
     do_all(open_chains(service, "email"))
     do_all(open_chains(service, "letter"))
     operations.hold(held, "an inquiry", "somebody")
+    operations.hold_user(create_user(connection), "an inquiry", "somebody")
     create_notification(connection, other, "email", now - timedelta(days=6))
     open_chains(other, "email")
     blocked = create_user(connection)
@@ -102,7 +103,7 @@ def test_everything_is_told_in_numbers_that_the_data_bears_out(app, connection, 
     assert 2 * 86_400 < seen["retention_overdue_age_seconds"][("email",)] < 4 * 86_400
     waiting = {labels: rows for labels, rows in seen["retention_waiting_notifications"].items() if rows}
     assert waiting == {("on_hold", "sms"): 1, ("no_service", "sms"): 1, ("not_final", "letter"): 1}
-    assert seen["retention_held_back_letters"] == {("AmbiguousReference",): 1, ("NoSuchBucket",): 1}
+    assert seen["retention_held_back_rows"] == {("AmbiguousReference",): 1, ("NoSuchBucket",): 1}
     assert 0 < seen["retention_held_back_oldest_age_seconds"][()] < 600
     assert seen["retention_rows_moved_total"] == {("email",): 3, ("sms",): 0, ("letter",): 1}
     assert seen["retention_test_rows_deleted_total"] == {("email",): 1, ("sms",): 0, ("letter",): 0}
@@ -126,6 +127,10 @@ def test_everything_is_told_in_numbers_that_the_data_bears_out(app, connection, 
     assert seen["retention_sessions_deleted_total"] == {(): 1}
     assert seen["retention_dead_sessions"] == {(): 1}
     assert (seen["retention_paused"], seen["retention_services_on_hold"]) == ({(): 0}, {(): 1})
+    assert seen["retention_users_on_hold"] == {(): 1}
+    assert seen["retention_severity"] == {(): 3}
+    assert seen["retention_verdicts"][("act", "no-worker")] == 1
+    assert seen["retention_verdicts"][("attention", "held-back")] == 2
     assert set(seen["retention_scrape_errors"].values()) == {0}
     steps = connection.execute(text("SELECT count(*) FROM retention.steps WHERE notification_type = 'email'")).scalar()
     assert seen["retention_step_duration_seconds_count"][("email",)] == steps
@@ -207,7 +212,7 @@ def test_codes_that_no_list_knows_are_other(app, connection):
 
 
 @pytest.mark.parametrize(
-    ("breaking", "mending", "part", "missing"),
+    ("breaking", "fixing", "part", "missing"),
     [
         (
             "ALTER TABLE retention.totals RENAME TO elsewhere",
@@ -223,13 +228,13 @@ def test_codes_that_no_list_knows_are_other(app, connection):
         ),
     ],
 )
-def test_a_part_that_fails_says_so_and_the_others_are_told(app, connection, breaking, mending, part, missing):
+def test_a_part_that_fails_says_so_and_the_others_are_told(app, connection, breaking, fixing, part, missing):
     whole = told(app)
     connection.execute(text(breaking))
     try:
         seen = told(app)
     finally:
-        connection.execute(text(mending))
+        connection.execute(text(fixing))
     failed = [labels for labels, value in seen["retention_scrape_errors"].items() if value]
     assert failed == [(part,)]
     assert missing in whole.keys() - seen.keys()

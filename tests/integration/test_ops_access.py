@@ -9,6 +9,7 @@ that counts against a name.
 
 import hashlib
 import hmac
+import json
 from datetime import timedelta
 
 import pytest
@@ -17,11 +18,12 @@ from freezegun import freeze_time
 from sqlalchemy import text
 
 from app import clock, config, create_app
-from app.accounts.passwords import is_right
+from app.accounts.passwords import MOST_CHARACTERS, hash_password, is_right
 from app.config import SettingsError
 from tests.ops import KEY, OPERATOR, PASSWORD, VIEWER, Browser, ops_settings
 
 PAGES = ["/ops", "/ops/", "/ops/live", "/ops/actions/run", "/ops/nowhere"]
+FIFTEEN_MINUTES_LATER = text("UPDATE retention.login_attempts SET ends_at = ends_at - interval '15 minutes'")
 PROXY = {"OPS_PROXY_HEADER": "X-Forwarded-User", "TRUSTED_PROXIES": "10.1.0.0/16"}
 
 
@@ -81,6 +83,7 @@ def test_where_nobody_is_configured_the_page_says_so_and_is_closed(other, path, 
     ("changes", "says"),
     [
         ({"SECRET_KEY": "short"}, "SECRET_KEY is wrong: it must have 32 characters or more"),
+        ({"SECRET_KEY": "k" * 31}, "SECRET_KEY is wrong: it must have 32 characters or more"),
         ({"SECRET_KEY": ""}, "OPS_USERS is wrong: users need SECRET_KEY"),
         ({"OPS_USERS": '{"olga": "a plain password"}'}, "'olga' is no argon2 hash"),
         ({"OPS_PROXY_HEADER": "X-User"}, "it needs TRUSTED_PROXIES"),
@@ -94,6 +97,10 @@ def test_settings_that_would_let_in_the_wrong_ones_are_refused(other, changes, s
     assert says in refused.value.message
     assert "short" not in refused.value.message
     assert "a plain password" not in refused.value.message
+
+
+def test_settings_that_are_just_long_enough_are_taken(other):
+    assert other(SECRET_KEY="k" * 32)
 
 
 def test_whoever_is_configured_logs_in_and_out(browser, connection):
@@ -110,6 +117,13 @@ def test_whoever_is_configured_logs_in_and_out(browser, connection):
     browser.client.set_cookie("ops_session", stolen, path="/ops")
     assert not is_let_in(browser)
     assert connection.execute(text("SELECT count(*) FROM retention.ops_sessions")).scalar() == 0
+
+
+@pytest.mark.parametrize(("characters", "status"), [(MOST_CHARACTERS, 303), (MOST_CHARACTERS + 1, 401)])
+def test_a_password_that_goes_on_after_the_longest_is_another_one(other, characters, status):
+    longest = "p" * MOST_CHARACTERS
+    application = other(OPS_USERS=json.dumps({OPERATOR: hash_password(longest)}), OPS_VIEWERS="")
+    assert Browser(application).log_in(password="p" * characters).status_code == status
 
 
 def _token(page: str) -> str:
@@ -193,29 +207,27 @@ def test_an_address_must_wait_after_twenty_wrong_attempts(app):
 
 
 def test_the_wait_is_over_after_fifteen_minutes_and_a_right_password_begins_anew(app, connection):
-    with freeze_time(clock.now(), ignore=["sqlalchemy"]) as time:
-        for wrong in (5, 1):
-            for _ in range(wrong):
-                Browser(app).log_in(password="wrong")
-            time.tick(timedelta(minutes=15, seconds=1))
-        for _ in range(3):
-            for _ in range(4):
-                assert Browser(app).log_in(password="wrong").status_code == 401
-            assert Browser(app).log_in().status_code == 303
+    for wrong in (5, 1):
+        for _ in range(wrong):
+            Browser(app).log_in(password="wrong")
+        connection.execute(FIFTEEN_MINUTES_LATER)
+    for _ in range(3):
+        for _ in range(4):
+            assert Browser(app).log_in(password="wrong").status_code == 401
+        assert Browser(app).log_in().status_code == 303
 
 
 def test_what_is_kept_of_attempts_names_nobody_and_goes_when_it_counts_no_more(app, connection):
     kept = text("SELECT key FROM retention.login_attempts ORDER BY key")
-    with freeze_time(clock.now(), ignore=["sqlalchemy"]) as time:
-        Browser(app).log_in(password="wrong")
-        keys = [bytes(key) for key in connection.execute(kept).scalars()]
-        guessed = {hashlib.sha256(f"ops {told}".encode()).digest() for told in (f"name {OPERATOR}", "client 192.0.2.1")}
-        assert len(keys) == 2
-        assert guessed.isdisjoint(keys), "without the key a hash of a guess must not tell that it is right"
-        assert {hmac.digest(KEY.encode(), b"ops name " + OPERATOR.encode(), "sha256")} < set(keys)
-        time.tick(timedelta(minutes=15, seconds=1))
-        Browser(app, "192.0.2.2").log_in(VIEWER)
-        assert set(keys).isdisjoint(bytes(key) for key in connection.execute(kept).scalars())
+    Browser(app).log_in(password="wrong")
+    keys = [bytes(key) for key in connection.execute(kept).scalars()]
+    guessed = {hashlib.sha256(f"ops {told}".encode()).digest() for told in (f"name {OPERATOR}", "client 192.0.2.1")}
+    assert len(keys) == 2
+    assert guessed.isdisjoint(keys), "without the key a hash of a guess must not tell that it is right"
+    assert {hmac.digest(KEY.encode(), b"ops name " + OPERATOR.encode(), "sha256")} < set(keys)
+    connection.execute(FIFTEEN_MINUTES_LATER)
+    Browser(app, "192.0.2.2").log_in(VIEWER)
+    assert set(keys).isdisjoint(bytes(key) for key in connection.execute(kept).scalars())
 
 
 def test_a_client_past_its_limit_counts_against_no_name(app):
@@ -258,6 +270,25 @@ def test_the_proxys_word_counts_from_its_own_address_alone(other, address, heade
     browser = Browser(other(OPS_USERS="", **PROXY), address, **{"X-Forwarded-User": header})
     answer = browser.get("/ops")
     assert (answer.status_code, "paula" in answer.text) == (status, status == 200)
+
+
+@pytest.mark.parametrize(
+    ("operators", "name", "status"),
+    [("", "paula", 403), ("paula", "paula", 200), ("Paula,olga", "pAULA", 200), ("paula", "VERA", 403)],
+)
+def test_whom_the_proxy_names_acts_only_when_listed(other, operators, name, status):
+    app = other(OPS_USERS="", OPS_OPERATORS=operators, OPS_VIEWERS="vera", **PROXY)
+    browser = Browser(app, "10.1.2.3", **{"X-Forwarded-User": name})
+    assert browser.get("/ops").status_code == 200
+    assert browser.get("/ops/actions/pause").status_code == status
+
+
+def test_an_address_with_a_port_is_a_client_and_no_proxy(other):
+    app = other(**PROXY)
+    for attempt in range(20):
+        forwarded = {"X-Forwarded-For": f"10.9.9.9, 198.51.100.7:{5000 + attempt}, 10.1.0.8:80"}
+        Browser(app, "10.1.0.1", **forwarded).log_in(f"n{attempt}", "wrong")
+    assert Browser(app, "10.1.0.1", **{"X-Forwarded-For": "198.51.100.7"}).log_in().status_code == 429
 
 
 def test_without_the_setting_no_header_lets_anybody_in(app):

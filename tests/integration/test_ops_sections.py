@@ -13,11 +13,12 @@ from flask import Flask
 from sqlalchemy import event, text
 
 from app import clock
+from app.dao import blocked_dao
 from app.ops import sections
 from app.ops.kept import Kept
 from app.retention import operations
 from tests.factories import EMAIL_ADDRESS, create_letter, create_notification, create_service, days_ago, tonight
-from tests.ops import Browser, ops_settings
+from tests.ops import Browser, ops_settings, seem_alive
 
 SECTIONS = {
     "history": "retention.steps",
@@ -28,6 +29,7 @@ SECTIONS = {
     "deletions": "user_deletions",
     "sessions": "user_sessions",
     "stops": "retention.holds",
+    "blocked": "retention.blocked_policies",
     "actions": "retention.ops_actions",
 }
 
@@ -93,35 +95,35 @@ def test_a_broker_that_is_away_is_said(app, connection, monkeypatch):
     assert page.queues.failed.startswith("The broker can't be asked")
 
 
-def test_where_it_cannot_be_measured_the_page_is_neither_green_nor_red(app, browser, connection):
+def test_where_it_cannot_be_measured_the_page_says_so_and_is_not_green(app, browser, connection):
     connection.exec_driver_sql("ALTER TABLE service_data_retention RENAME TO elsewhere")
     try:
         answer = browser.get("/ops").text
     finally:
         connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO service_data_retention")
-    assert 'class="verdict unknown"' in answer
-    assert "It can't be told whether anything is overdue." in answer
+    assert 'class="verdict red"' in answer
+    assert "It can't be told how what is overdue is: A table is missing." in unescape(answer)
 
 
-MEND_S3, BY_HAND = "Mend the bucket or its permissions", "Delete its own file by hand"
+FIX_S3, BY_HAND = "Fix the bucket or its permissions", "Delete its own file by hand"
 
 
 @pytest.mark.parametrize(
-    ("reason", "says", "not_this"), [("AccessDenied", MEND_S3, BY_HAND), ("AmbiguousReference", BY_HAND, MEND_S3)]
+    ("reason", "says", "not_this"), [("AccessDenied", FIX_S3, BY_HAND), ("AmbiguousReference", BY_HAND, FIX_S3)]
 )
 def test_the_sentence_is_red_with_its_reason_and_what_to_do(browser, connection, s3, reason, says, not_this):
     service = create_service(connection)
     letter = create_letter(connection, s3, service)
     connection.execute(
         text(
-            "INSERT INTO retention.deferred_letters VALUES (:letter, :service, 'real', now(), :reason, 9, "
-            "now(), now(), now() + interval '1 day', true)"
+            "INSERT INTO retention.deferred_rows VALUES (:letter, :service, 'real', now(), :reason, 9, "
+            "now(), now(), now() + interval '1 day', true, 'letter')"
         ),
         {"letter": letter, "service": service, "reason": reason},
     )
     answer = browser.get("/ops").text
     verdict = answer.split('id="verdict"')[1].split("</section>")[0]
-    assert "1 notification of 1 service is past its retention" in verdict
+    assert "1 row of letter should be gone" in verdict
     assert f"{reason} (1)" in verdict
     assert (says in unescape(verdict), not_this in unescape(verdict)) == (True, False)
     assert "1 need a person" in answer
@@ -136,10 +138,32 @@ def test_a_retention_that_is_refused_is_named_with_its_service(browser, connecti
 
 
 def test_what_is_overdue_within_the_limit_is_green(browser, connection):
+    seem_alive(connection)
     create_notification(connection, create_service(connection, email=7), created_at=days_ago(8))
     answer = browser.get("/ops").text
     assert 'class="verdict green"' in answer
     assert "That is within the limit of 1 day." in answer
+
+
+def test_the_headline_is_never_green_while_nothing_is_alive_or_while_it_is_paused(browser, connection):
+    verdicts = []
+    for _ in range(3):
+        if verdicts:
+            seem_alive(connection)
+        if len(verdicts) == 2:
+            operations.pause("a migration", "olga", 0)
+        answer = browser.get("/ops").text
+        verdicts.append(unescape(answer.split('id="verdict"')[1].split("</section>")[0]))
+        browser.client.application.extensions["ops.kept"].forget()
+    nothing_alive, healthy, paused = verdicts
+    assert "No worker is alive: nothing is deleted." in nothing_alive
+    assert "Start workers" in nothing_alive
+    assert "The dispatcher has never run" in nothing_alive
+    assert "All is well" in healthy
+    assert "Nothing is overdue." in healthy
+    assert "The pipeline is paused by olga (a migration)" in paused
+    assert "/ops/actions/resume" in paused
+    assert "All is well" not in nothing_alive + paused
 
 
 def test_no_personal_data_is_on_the_page(browser, connection, s3):
@@ -148,8 +172,8 @@ def test_no_personal_data_is_on_the_page(browser, connection, s3):
     letter = create_letter(connection, s3, service, reference="PRIVATEREFERENCE")
     connection.execute(
         text(
-            "INSERT INTO retention.deferred_letters VALUES (:letter, :service, 'real', now(), 'AccessDenied', 9, "
-            "now(), now(), now() + interval '1 day', true)"
+            "INSERT INTO retention.deferred_rows VALUES (:letter, :service, 'real', now(), 'AccessDenied', 9, "
+            "now(), now(), now() + interval '1 day', true, 'letter')"
         ),
         {"letter": letter, "service": service},
     )
@@ -202,3 +226,24 @@ def test_the_page_says_what_was_done_by_whom(browser, connection):
     operations.hold(service, "a court asks", "carol")
     done = browser.get("/ops").text.split('id="actions-title"')[1]
     assert all(word in done for word in ("carol", "Hold", str(service), "a court asks"))
+
+
+def test_what_keeps_a_deletion_is_said_by_name_and_that_it_needs_a_person(browser, connection, settings):
+    reason = "login_events.user_id: RaiseException P0001 (in_the_way), of 1 row"
+    user = connection.execute(
+        text(
+            "INSERT INTO user_deletions (user_id, state, reason, attempts) "
+            "VALUES (gen_random_uuid(), 'running', :reason, :attempts) RETURNING user_id"
+        ),
+        {"reason": reason, "attempts": settings.deferral_attempts},
+    ).scalar_one()
+    page = browser.get("/ops").text
+    assert str(user) in page
+    assert f"(running, needs a person): {reason}" in page
+
+
+def test_what_is_blocked_is_shown_with_what_to_do(app, browser, connection):
+    blocked_dao.note(connection, ["letter"], {"letter": ("column a is <b>", "make it c")}, clock.now())
+    shown = browser.get("/ops").text
+    assert "column a is &lt;b&gt;" in shown
+    assert "make it c" in shown

@@ -1,18 +1,23 @@
 """What is overdue is seen in the data, whatever the tasks say of themselves.
 
-Seen to fail: the midnight at which time is up (a day early, a day late, UTC's), the cap, the second look for a final
-letter behind letters that are not, holds, the reasons, each limit, what is red last, and the exit status.
+Seen to fail: the midnight at which time is up (a day early, a day late, UTC's), a row exactly at its
+cut-off, the cap, the second look for a final letter behind letters that are not, holds, the reasons, each limit, what
+is red last, and the exit status.
 """
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from freezegun import freeze_time
 from sqlalchemy import text
 
+from app.dao.holds_dao import PIPELINE
 from app.retention import operations, overdue
 from app.retention.overdue import MISSING_FILES, NO_SERVICE, NOT_FINAL, ON_HOLD, OVERDUE, REFUSED
+from tests.chain_steps import open_chains
 from tests.factories import create_letter, create_notification, create_service, days_ago, tonight
+from tests.ops import seem_alive
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,20 @@ def test_with_nothing_past_its_retention_nothing_is_overdue(app, connection):
     create_notification(connection, service, "email", days_ago(2))
     state = overdue.measure()
     assert (state.kept, state.is_red, state.sentence) == ([], False, "Nothing is overdue.")
+
+
+@pytest.mark.parametrize(
+    ("notification_type", "status", "kind"),
+    [("email", "delivered", OVERDUE), ("letter", "delivered", OVERDUE), ("letter", "created", NOT_FINAL)],
+)
+def test_a_row_at_its_cut_off_is_not_counted_with_one_before_it(app, connection, notification_type, status, kind):
+    service = create_service(connection, **{notification_type: 3})
+    cutoff = datetime(2026, 7, 6, 23, tzinfo=UTC)  # midnight in London
+    before = cutoff - timedelta(microseconds=1)
+    create_notification(connection, service, notification_type, before, notification_status=status)
+    create_notification(connection, service, notification_type, cutoff, notification_status="delivered")
+    with freeze_time(cutoff + timedelta(days=3, hours=12)):
+        assert seen() == [(kind, notification_type, 1, False)]
 
 
 @pytest.mark.parametrize(("hours", "red"), [(24, False), (24.1, True)])
@@ -67,7 +86,7 @@ def test_a_final_letter_is_found_behind_more_letters_that_are_not_final_than_are
 ):
     monkeypatch.setattr(overdue, "COUNT_NO_FURTHER", 3)
     service = create_service(connection)
-    for status in ("created", "sending", "pending-virus-check", None):
+    for status in ("created", "sending", "pending-virus-check", "pending"):
         create_letter(connection, s3, service, days_ago(40), notification_status=status, file=False)
     create_letter(connection, s3, service, days_ago(20), file=False)
     assert seen() == [(NOT_FINAL, "letter", 3, True), (OVERDUE, "letter", 1, True)]
@@ -142,8 +161,8 @@ def test_the_reasons_for_which_letters_are_held_back_are_named_and_they_stay_ove
     letter = create_letter(connection, s3, service, file=False)
     connection.execute(
         text(
-            "INSERT INTO retention.deferred_letters VALUES "
-            "(:id, :service, 'real', now(), 'AccessDenied', 3, now(), now(), now(), false)"
+            "INSERT INTO retention.deferred_rows VALUES "
+            "(:id, :service, 'real', now(), 'AccessDenied', 3, now(), now(), now(), false, 'letter')"
         ),
         {"id": letter, "service": service},
     )
@@ -151,13 +170,46 @@ def test_the_reasons_for_which_letters_are_held_back_are_named_and_they_stay_ove
     assert (kept.kind, kept.why) == (OVERDUE, ("AccessDenied (1)",))
 
 
-def test_the_command_says_the_sentence_first_and_exits_with_1_when_a_person_must_act(app, connection):
-    runner = app.test_cli_runner()
-    fine = runner.invoke(args=["retention", "overdue"])
-    assert (fine.exit_code, fine.stdout) == (0, "Nothing is overdue.\n")
+def told(app, *options) -> tuple[int, str]:
+    done = app.test_cli_runner().invoke(args=["retention", "overdue", *options])
+    return done.exit_code, done.stdout
+
+
+def test_the_command_says_the_headline_first_and_exits_with_1_when_a_person_must_act(app, connection):
+    seem_alive(connection)
+    assert told(app) == (0, "Nothing is overdue.\n")
     service = create_service(connection)
     create_notification(connection, service, created_at=days_ago(20))
-    red = runner.invoke(args=["retention", "overdue"])
-    assert red.exit_code == 1
-    assert red.stdout.startswith("1 notification of 1 service is past its retention, the oldest by 1")
-    assert str(service) in red.stdout
+    exit_code, said = told(app)
+    assert exit_code == 1
+    assert said.startswith("1 row of email should be gone, the oldest 1")
+    assert str(service) in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_the_command_is_not_fine_while_nothing_is_alive_while_it_is_paused_or_while_batches_fail(app, connection):
+    assert told(app)[0] == 1
+    assert told(app)[1].startswith("No worker is alive: nothing is deleted. And 1 more thing to look at.")
+    seem_alive(connection)
+    operations.pause("a migration", "olga", 0)
+    exit_code, said = told(app)
+    assert (exit_code, said.partition(":")[0]) == (3, "The pipeline is paused by olga (a migration)")
+    operations.lift(PIPELINE, "olga")
+    service = create_service(connection)
+    create_notification(connection, service, created_at=days_ago(8))
+    open_chains(service, "email")
+    failed = "UPDATE retention.chains SET attempts = 6, last_error = 'StepFailed: CheckViolation 23514 (a_check)'"
+    connection.exec_driver_sql(failed)
+    exit_code, said = told(app, "--json")
+    answer = json.loads(said)
+    assert (exit_code, answer["severity"]) == (1, "act")
+    assert "Batches of email fail: StepFailed: CheckViolation 23514 (a_check), 6 times in a row" in answer["headline"]
+    assert [one["type"] for one in answer["kept"]] == ["email"]
+
+
+def test_a_question_that_could_not_be_asked_ends_with_2(app, connection):
+    connection.exec_driver_sql("ALTER TABLE service_data_retention RENAME TO elsewhere")
+    try:
+        assert told(app)[0] == 2
+    finally:
+        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO service_data_retention")

@@ -14,17 +14,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from alembic import command
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from app.config import psycopg2_url
 from app.dao import audit_dao, counting_dao, folders_dao, notifications_dao, overdue_dao, services_dao
+from app.dao.letter_statuses import LetterStatuses
 from app.dao.notifications_dao import REAL, Scope
 from app.models.types import LETTER, SMS
-from app.presets import NOT_FINAL
-from app.revisions import alembic_config
+from app.presets import FINAL, UNFINISHED
 from tests.plans import Plan, explained
-from tests.servers import new_database
+from tests.servers import migrated_database
 
 THE_INDEX = "ix_notifications_service_id_notification_type_created_at"
 ROWS = 1_000_000
@@ -37,6 +36,7 @@ BUFFERS_OF_A_PROBE = 100
 
 NEWEST = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 60
+STATUSES = LetterStatuses(FINAL, UNFINISHED)
 CUTOFF = NEWEST - timedelta(days=7)
 LOWER_BOUND = NEWEST - timedelta(days=30)
 
@@ -91,8 +91,7 @@ class Platform:
 def platform(server: str, rows: int, services: int) -> Iterator[Platform]:
     """A database with so many rows of so many services, and a last service with a handful."""
     ids = [uuid4() for _ in range(services)]
-    with new_database(server) as url:
-        command.upgrade(alembic_config(psycopg2_url(url)), "heads")
+    with migrated_database(server) as url:
         engine = create_engine(psycopg2_url(url), poolclass=NullPool)
         with engine.begin() as connection:
             for service_id in ids:
@@ -189,7 +188,7 @@ def scope(service_id: UUID, notification_type: str, created_from: datetime | Non
         created_before=CUTOFF,
         created_from=created_from,
         now=NEWEST,
-        statuses_kept=NOT_FINAL,
+        statuses_final=FINAL,
     )
 
 
@@ -252,7 +251,7 @@ def test_discovery_probes_the_index_once_a_service(known):
     )
     assert plan.indexes == {THE_INDEX}
     assert plan.buffers <= BUFFERS_OF_A_PROBE + 10 * known.services
-    assert {service_id for service_id, _ in found} >= {known.largest, known.smallest}
+    assert {service_id for service_id, _, _ in found} >= {known.largest, known.smallest}
     assert len(found) == known.services
 
 
@@ -286,8 +285,8 @@ def test_letters_that_are_deferred_are_passed_over_by_their_hashed_ids(large, si
     with large.engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO retention.deferred_letters "
-                "SELECT n.id, :service, 'real', now(), 'AccessDenied', 1, now(), now(), 'infinity', false "
+                "INSERT INTO retention.deferred_rows "
+                "SELECT n.id, :service, 'real', now(), 'AccessDenied', 1, now(), now(), 'infinity', false, 'letter' "
                 "FROM notifications AS n WHERE n.service_id = :service AND n.notification_type = 'letter' "
                 "ORDER BY n.created_at LIMIT :deferred"
             ),
@@ -296,7 +295,7 @@ def test_letters_that_are_deferred_are_passed_over_by_their_hashed_ids(large, si
     of = scope(service_id, LETTER, None)
     [plan] = explained(large.engine, lambda connection: notifications_dao.choose_letters(connection, of, BATCH))
     with large.engine.begin() as connection:
-        connection.execute(text("TRUNCATE retention.deferred_letters"))
+        connection.execute(text("TRUNCATE retention.deferred_rows"))
     assert_reads_in_order(plan, BUFFERS_OF_A_BATCH + 2 * deferred)
     assert plan.rows == (BATCH if size == "largest" else 0)
 
@@ -310,7 +309,7 @@ def test_the_oldest_overdue_is_measured_by_a_probe_a_service_and_a_count_up_to_t
     [plan] = explained(
         known.engine,
         lambda connection: found.extend(
-            overdue_dao.overdue(connection, notification_type, [(id_, CUTOFF) for id_ in services], NOT_FINAL, cap)
+            overdue_dao.overdue(connection, notification_type, [(id_, CUTOFF) for id_ in services], STATUSES, cap)
         ),
     )
     assert plan.indexes == {THE_INDEX}

@@ -3,7 +3,7 @@
 Seen to fail: a commit for the rollback, no comparison, rows that history has in a newer version compared all the same,
 numbers compared by their text, constraints left to the commit, test notifications taken, the message of PostgreSQL
 repeated, or left out where it holds no value; the first service taken whatever can go, letters without files looked for
-as those with, two retentions left to fail.
+as those with, two retentions left to fail; one refused row taken for all of its batch.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, text
 
 from app.models.types import EMAIL, LETTER, SMS
 from app.retention.rehearsal import rehearse
+from tests.emptying import empty
 from tests.factories import days_ago, naive
 from tests.variants import application_on, database, rows, with_pipeline
 
@@ -53,7 +54,7 @@ def connection(app: Flask, engine: Engine) -> Iterator[Connection]:
     """An administrator's; every statement of it commits at once."""
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as administrator:
         yield administrator
-        administrator.execute(text("TRUNCATE services, notifications, notification_history CASCADE"))
+        empty(administrator, ["services", LIVE, HISTORY])
 
 
 def everything(connection: Connection) -> list[str]:
@@ -117,6 +118,27 @@ def test_what_the_database_refuses_is_told_by_name_and_without_the_row(app, conn
     assert "CheckViolation (table notification_history, constraint short, SQLSTATE 23514)" in (found.refused or "")
     assert (said.exit_code, "1 row could not be moved: CheckViolation" in said.stdout) == (1, True)
     assert PRIVATE not in said.output
+
+
+def test_single_rows_that_the_database_refuses_are_told_by_reason_and_number_and_the_others_would_go(app, connection):
+    service = rows.create_service(connection)
+    for number in range(12):
+        rows.create_notification(
+            connection, service, EMAIL, days_ago(30 + number), client_reference=PRIVATE if number in (3, 8) else "ok"
+        )
+    before = {row.split(" ", 2)[2] for row in everything(connection)}
+    connection.execute(text(f"ALTER TABLE {HISTORY} ADD CONSTRAINT short CHECK (length(client_reference) < 5)"))
+    try:
+        [found] = rehearse(service, [EMAIL])
+        said = typed(app, "--type", EMAIL)
+    finally:
+        connection.execute(text(f"ALTER TABLE {HISTORY} DROP CONSTRAINT short"))
+    why = "CheckViolation (table notification_history, constraint short, SQLSTATE 23514)"
+    assert (found.refused_rows, found.going, found.not_tried, found.is_well) == ({why: 2}, 10, 0, False)
+    assert f"2 rows could not be moved: {why}." in said.stdout
+    assert "the other 10 rows from" in said.stdout
+    assert (said.exit_code, PRIVATE in said.output) == (1, False)
+    assert {row.split(" ", 2)[2] for row in everything(connection)} == before
 
 
 def test_what_is_only_checked_by_a_commit_is_checked(app, connection):
@@ -204,15 +226,15 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("broken", "mended", "expected"), REFUSALS.values(), ids=REFUSALS)
-def test_a_refusal_says_what_can_be_done_about_it_and_no_value(app, connection, broken, mended, expected):
+@pytest.mark.parametrize(("broken", "fixed", "expected"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_says_what_can_be_done_about_it_and_no_value(app, connection, broken, fixed, expected):
     rows.create_notification(connection, rows.create_service(connection), EMAIL, client_reference=PRIVATE)
     connection.exec_driver_sql(broken)
     try:
         said = typed(app, "--type", EMAIL)
     finally:
         connection.exec_driver_sql("TRUNCATE notifications CASCADE")
-        connection.exec_driver_sql(mended)
+        connection.exec_driver_sql(fixed)
     assert expected in said.stdout
     assert said.exit_code == 1
     assert PRIVATE not in said.output

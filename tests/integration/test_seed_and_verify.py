@@ -10,11 +10,11 @@ from uuid import uuid4
 import psycopg2
 import pytest
 
-from app.local.product import migrate
-from app.local.seed import FILES, LETTERS, MESSAGES, Plan, Seeded, seed
-from app.local.seed_model import Buckets
-from app.local.stack import Stack
-from app.local.verify import Result, Verification
+from dev.product import migrate
+from dev.seed import FILES, LETTERS, MESSAGES, Plan, Seeded, seed
+from dev.seed_model import Buckets
+from dev.stack import Stack
+from dev.verify import Result, Verification
 
 # What verification itself says should happen, so these tests say nothing about its rules: the cases do that,
 # whose outcomes the seed states.
@@ -26,9 +26,9 @@ WHERE coalesce(excluded.updated_at, excluded.created_at)
    >= coalesce(notification_history.updated_at, notification_history.created_at);
 DELETE FROM notifications AS n USING verification.live AS due
 WHERE due.id = n.id AND due.expected IN ('moved', 'deleted');
-INSERT INTO retention.deferred_letters
+INSERT INTO retention.deferred_rows
 SELECT id, service_id, CASE WHEN test THEN 'test' ELSE 'real' END, now(), 'AmbiguousReference', 1,
-       now(), now(), now(), false
+       now(), now(), now(), false, 'letter'
 FROM verification.live WHERE expected = 'ambiguous';
 """
 FILES_DUE = """
@@ -234,7 +234,7 @@ def test_the_cutoff_decides_whether_a_row_is_overdue(world):
 
 
 def test_a_deferred_letter_without_a_reason_is_kept_too_long(world):
-    world.execute("UPDATE retention.deferred_letters SET reason = ''")
+    world.execute("UPDATE retention.deferred_rows SET reason = ''")
     assert {finding.reason for finding in world.verify().kept} == {"should have been deferred"}
 
 

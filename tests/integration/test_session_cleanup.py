@@ -1,21 +1,24 @@
 """Dead sessions go, living ones stay, and any number of workers share the work.
 
 Seen to fail: `<=` for `<` in each rule; the user's sessions counted among the anonymous ones; no SKIP LOCKED; the
-newest first; `is_more` always false; the setting that switches it off not looked at.
+newest first; `is_more` always false; the setting that switches it off not looked at; the worker's clock alone looked
+at; a batch that ends with the first session that is refused.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from traceback import format_exception
 from typing import Any
 
 import pytest
 from click.testing import Result
 from flask import Flask
+from sqlalchemy import text
 
 from app.accounts import session_cleanup
 from app.celery import celery, session_tasks
-from tests.concurrency import background, waiting_for_locks
+from tests.concurrency import background, trigger, waiting_for_locks
 from tests.session_rows import DAY, HOUR, NOW, create_session, create_sessions, create_user, held, session_ids
 
 SECOND = timedelta(seconds=1)
@@ -228,3 +231,56 @@ def test_what_a_chain_has_passed_is_found_the_next_hour(connection):
     assert session_cleanup.step(NOW, 4, first.expired_from, first.anonymous_from).rows == 0
     assert session_cleanup.step(NOW, 4).rows == 2
     assert session_ids(connection) == set()
+
+
+def test_a_clock_that_is_ahead_ends_no_living_session(connection):
+    living = create_session(connection), create_session(connection, create_user(connection))
+    dead = create_session(connection, expires_at=NOW)
+    done = session_cleanup.step(datetime.now(UTC) + 31 * DAY, 10)
+    assert (session_ids(connection), done.expired, done.anonymous) == (set(living), 1, 0)
+    assert dead not in living
+
+
+def refusing(*sessions):
+    listed = ", ".join(repr(str(session)) for session in sessions)
+    return f"IF OLD.id IN ({listed}) THEN RAISE EXCEPTION 'no %', OLD; END IF; RETURN OLD;"
+
+
+def deferred(connection):
+    return connection.execute(text("SELECT * FROM deferred_sessions ORDER BY session_id")).mappings().all()
+
+
+@pytest.mark.parametrize("of_a_user", [True, False])
+def test_one_session_that_the_database_refuses_keeps_no_other_and_is_tried_again_later(connection, flask, of_a_user):
+    user_id = create_user(connection) if of_a_user else None
+    dead = [create_session(connection, user_id, created_at=NOW - 9 * DAY, expires_at=NOW - i * HOUR) for i in range(9)]
+    refused = {dead[4], dead[8]}
+    with trigger(connection, "BEFORE DELETE ON user_sessions", refusing(*refused)):
+        while session_cleanup.step(datetime.now(UTC), 4).is_more:
+            """Until nothing is left to do."""
+        assert session_ids(connection) == refused
+        assert {row["session_id"] for row in deferred(connection)} == refused
+        assert {(row["reason"], row["attempts"]) for row in deferred(connection)} == {
+            ("RaiseException P0001 (in_the_way)", 1)
+        }
+        assert session_cleanup.step(datetime.now(UTC), 4).rows == 0, "they are not due"
+        connection.execute(text("UPDATE deferred_sessions SET next_attempt_at = now(), attempts = 7"))
+        session_cleanup.step(datetime.now(UTC), 4)
+    assert {row["attempts"] for row in deferred(connection)} == {8}
+    assert all(row["next_attempt_at"] - datetime.now(UTC) > 0.9 * HOUR for row in deferred(connection))
+    said = flask("status").output
+    assert "Refused: 2, since" in said
+    assert "tried up to 8 times; needs a person: RaiseException P0001 (in_the_way)" in said
+    connection.execute(text("UPDATE deferred_sessions SET next_attempt_at = now()"))
+    assert session_cleanup.step(datetime.now(UTC), 4).rows == 2
+    session_cleanup.step(datetime.now(UTC), 4)
+    assert (session_ids(connection), deferred(connection)) == (set(), [])
+
+
+def test_a_table_that_refuses_everything_is_said_once_and_without_a_value(connection):
+    dead = [create_session(connection, expires_at=NOW - i * HOUR) for i in range(4)]
+    all_refused = pytest.raises(session_cleanup.SessionsRefused, match=r"^RaiseException P0001 \(in_the_way\)$")
+    with trigger(connection, "BEFORE DELETE ON user_sessions", refusing(*dead)), all_refused as refused:
+        session_cleanup.step(datetime.now(UTC), 4)
+    assert not any(str(session) in "".join(format_exception(refused.value)) for session in dead)
+    assert (session_ids(connection), deferred(connection)) == (set(dead), [])

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 
 from app.config import psycopg2_url
 from app.dao import user_sessions_dao
-from app.local.product import migrate
-from tests.servers import new_database
+from tests.servers import migrated_database
 from tests.session_rows import DAY, HOUR, NOW, create_sessions, create_user
 
 BATCH = 500
@@ -31,7 +30,7 @@ def expired(connection: Connection) -> Any:
 
 
 def anonymous(connection: Connection) -> Any:
-    return user_sessions_dao.delete_anonymous(connection, NOW - DAY, None, BATCH)
+    return user_sessions_dao.delete_anonymous(connection, NOW, NOW - DAY, None, BATCH)
 
 
 RULES = {expired: "ix_user_sessions_expires_at", anonymous: "ix_user_sessions_anonymous"}
@@ -85,8 +84,7 @@ def without_indexes(connection: Connection) -> list[str]:
 @pytest.fixture(scope="module")
 def large(environment: dict[str, str]) -> Iterator[Engine]:
     """Three rows in five are dead, by one rule or the other; the others live."""
-    with new_database(environment["DATABASE_URL"]) as url:
-        migrate(url)
+    with migrated_database(environment["DATABASE_URL"]) as url:
         engine = create_engine(psycopg2_url(url), poolclass=NullPool)
         with engine.begin() as connection:
             if connection.execute(text("SHOW is_superuser")).scalar() != "on":

@@ -1,10 +1,12 @@
 """Rebuilding the table of sessions: the dead are gone, nothing else is, and the table is the one that it was.
 
 The application runs as the tables' owner here. Seen to fail: no lock (rows inserted meanwhile are lost), the database's
-own isolation, the living chosen by one rule only, what is asked before left out.
+own isolation, the living chosen by one rule only, what is asked before left out, users' rows locked after the table's,
+or waited for under its lock.
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +17,7 @@ from sqlalchemy import Connection, text
 from app import config, create_app
 from app.accounts import session_cleanup, session_rebuild
 from app.accounts.session_rebuild import CannotRebuild
+from app.dao import user_sessions_dao
 from tests.concurrency import background, wait_until, waiting_for_locks
 from tests.servers import Servers
 from tests.session_rows import (
@@ -78,13 +81,18 @@ def test_a_rebuild_and_a_drain_have_the_same_result(owner, connection):
     connection.execute(text("TRUNCATE user_sessions"))
     connection.execute(text("INSERT INTO user_sessions SELECT * FROM kept"))
     connection.execute(text("DROP TABLE kept"))
-    while session_cleanup.step(NOW.replace(year=2027), 400).is_more:
+    while session_cleanup.step(datetime.now(UTC), 400).is_more:
         """Until all are gone that are dead then."""
-    assert rows(connection) == by_rebuild or session_ids(connection) <= {row.id for row in by_rebuild}
+    assert rows(connection) == by_rebuild
 
 
-def test_what_others_write_meanwhile_is_there_afterwards(owner, connection):
-    """Some hold the lock first and commit while the rebuild waits; others come while it works, and wait."""
+def test_what_others_write_meanwhile_is_there_afterwards(owner, connection, monkeypatch):
+    """Some hold the lock first and commit while the rebuild waits; others come while it works, and wait.
+
+    The rebuild asks for the lock as if all transactions were short.
+    """
+    monkeypatch.setattr(session_rebuild, "_still_there", lambda _: {})
+    monkeypatch.setattr(session_rebuild, "SECONDS_TO_WAIT_FOR_LOCK", LONG_ENOUGH)
     a_bit_of_everything(connection)
     user_id = create_user(connection)
     of_before = create_session(connection, user_id)
@@ -111,37 +119,88 @@ def test_what_others_write_meanwhile_is_there_afterwards(owner, connection):
     assert until == NOW.replace(year=2099)
 
 
-def test_it_does_so_whatever_isolation_the_database_has_as_its_default(owner, connection):
+def test_it_does_so_whatever_isolation_the_database_has_as_its_default(owner, connection, monkeypatch):
     database = connection.engine.url.database
     connection.execute(text(f"ALTER DATABASE \"{database}\" SET default_transaction_isolation = 'repeatable read'"))
     owner.extensions["db.engine"].dispose()
     try:
-        test_what_others_write_meanwhile_is_there_afterwards(owner, connection)
+        test_what_others_write_meanwhile_is_there_afterwards(owner, connection, monkeypatch)
     finally:
         connection.execute(text(f'ALTER DATABASE "{database}" RESET default_transaction_isolation'))
 
 
-def test_a_table_that_is_always_in_use_is_left_alone_and_nobody_waits_for_long(owner, connection, monkeypatch):
-    monkeypatch.setattr(session_rebuild, "SECONDS_TO_WAIT_FOR_LOCK", 0.05)
+@pytest.mark.parametrize(
+    "statement",
+    ["LOCK TABLE user_sessions IN ACCESS SHARE MODE", "SELECT FROM users WHERE id = :id FOR UPDATE"],
+    ids=["the table", "a user's row"],
+)
+def test_who_holds_what_it_needs_is_named_and_nobody_else_waits_meanwhile(owner, connection, statement):
+    """A log-in of somebody else's goes on all the while."""
     a_bit_of_everything(connection)
+    other = create_user(connection)
     before = session_ids(connection)
-    reading = held(connection, "LOCK TABLE user_sessions IN ACCESS SHARE MODE")
-    with reading, pytest.raises(CannotRebuild, match="In 10 attempts the table was always in use"):
-        session_rebuild.rebuild(LONG_ENOUGH, pause=0.01)
-    assert session_ids(connection) == before
+    holder = {"id": connection.execute(text("SELECT user_id FROM user_sessions WHERE user_id IS NOT NULL")).scalar()}
+    said: list[str] = []
+    waiting = 0
+    with background(owner) as start, transaction(connection) as holding:
+        holding.execute(text("SET LOCAL application_name = 'somebody at work'"))
+        pid = holding.execute(text("SELECT pg_backend_pid()")).scalar()
+        holding.execute(text(statement), holder if ":id" in statement else {})
+        rebuilding = start(session_rebuild.rebuild, LONG_ENOUGH, 2.0, said.append)
+        while not rebuilding.done():
+            create_session(connection, other)
+            waiting = max(waiting, waiting_for_locks(connection))
+        with pytest.raises(CannotRebuild) as refused:
+            rebuilding.result()
+    assert f"held by pid {pid} (somebody at work, in a transaction since " in str(refused.value)
+    assert "backup" not in str(refused.value)
+    assert [line.startswith(f"Waiting for pid {pid} (somebody at work") for line in said] == [True]
+    assert before < session_ids(connection), "nothing was removed, and others came in"
+    assert waiting == 0
 
 
-def test_a_lock_that_comes_free_is_taken_at_a_later_attempt(owner, connection, monkeypatch):
-    monkeypatch.setattr(session_rebuild, "SECONDS_TO_WAIT_FOR_LOCK", 0.05)
+def test_what_comes_free_is_taken(owner, connection):
     a_bit_of_everything(connection)
-    refused: list[object] = []
-    monkeypatch.setattr(session_rebuild.time, "sleep", refused.append)
+    said: list[str] = []
     with background(owner) as start:
-        with held(connection, "LOCK TABLE user_sessions IN ACCESS SHARE MODE"):
-            rebuilding = start(session_rebuild.rebuild, LONG_ENOUGH)
-            wait_until(lambda: refused != [])
-            monkeypatch.setattr(session_rebuild, "SECONDS_TO_WAIT_FOR_LOCK", LONG_ENOUGH)
+        with held(connection, "SELECT FROM users FOR UPDATE"):
+            rebuilding = start(session_rebuild.rebuild, LONG_ENOUGH, LONG_ENOUGH, said.append)
+            wait_until(lambda: said != [])
         assert rebuilding.result(timeout=30).living == 10
+
+
+def test_it_deadlocks_with_no_deletion_of_an_account(owner, connection, monkeypatch):
+    """The deletion has its user's row and wants the table, which the rebuild is about to have; then in one more way:
+    the user's first session comes in after the users' rows were looked at.
+    """
+    a_bit_of_everything(connection)
+    user_id = create_user(connection)
+    locked: list[str] = []
+    lock = user_sessions_dao.lock
+
+    def stop_before_the_table(own: Connection) -> None:
+        create_session(connection, user_id)
+        deleting = start(delete_like_a_deletion)
+        wait_until(lambda: "row" in locked)
+        lock(own)
+        locked.append("table")
+        wait_until(lambda: waiting_for_locks(connection) == 1)
+        futures.append(deleting)
+
+    def delete_like_a_deletion() -> None:
+        with transaction(connection) as own:
+            own.execute(text("SELECT FROM users WHERE id = :id FOR UPDATE"), {"id": user_id})
+            locked.append("row")
+            wait_until(lambda: "table" in locked)
+            own.execute(text("DELETE FROM user_sessions WHERE user_id = :id"), {"id": user_id})
+
+    futures: list[Any] = []
+    with background(owner) as start:
+        with monkeypatch.context() as patched:
+            patched.setattr(user_sessions_dao, "lock", stop_before_the_table)
+            assert session_rebuild._try(LONG_ENOUGH) == (None, {}), "it gives way at once"
+        futures[0].result(timeout=30)
+    assert session_rebuild.rebuild(LONG_ENOUGH).living == 10
 
 
 def test_more_living_ones_than_can_be_copied_in_time_are_left_as_they_are(owner, connection):
@@ -209,7 +268,7 @@ def test_who_asks_for_no_questions_gets_no_lock(owner, connection, monkeypatch):
     a_bit_of_everything(connection)
     file = connection.execute(FILE).scalar()
     said = owner.test_cli_runner().invoke(args=["sessions", "purge", "--yes"])
-    assert "rebuilding the table from the living is faster" in said.stdout
+    assert "rebuilding the table from the live ones is faster" in said.stdout
     assert (connection.execute(FILE).scalar(), len(session_ids(connection))) == (file, 10)
 
 

@@ -39,5 +39,5 @@ def test_a_letter_that_a_slice_holds_back_is_tried_again_up_to_the_services_cuto
     letter = create_letter(connection, s3, service, days_ago(40), reference="A.B", file=False)
     first, _ = open_chains(service, "letter", bounds=[days_ago(30)])
     do_all([first])
-    [record] = connection.execute(text("SELECT notification_id, cutoff FROM retention.deferred_letters")).all()
+    [record] = connection.execute(text("SELECT notification_id, cutoff FROM retention.deferred_rows")).all()
     assert tuple(record) == (letter, cutoff_tonight())

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from app import clock
 from app.dao.notifications_dao import REAL, update_notification_status
 from app.retention import move_notifications_to_notification_history
-from app.retention.steps import Work, step_transaction, take_step
+from app.retention.steps import Work, take_step
 from app.retention.tools import tools
 from tests.chain_steps import cutoff_tonight
 from tests.concurrency import background, locked, wait_until, waiting_for_locks
@@ -71,8 +71,8 @@ def test_a_status_that_arrives_during_a_step_waits_for_it_and_is_written_to_hist
     service = create_service(connection)
     email = create_notification(connection, service, notification_status="sending")
     with background(app) as start:
-        with step_transaction(tools().settings) as own:
-            assert take_step(own, tools(), a_step(service), clock.now()).moved == 1
+        with take_step(tools(), a_step(service)) as step:
+            assert step.report.moved == 1
             writer = start(update_notification_status, email, "delivered")
             wait_until(lambda: waiting_for_locks(connection) == 1)
         assert writer.result(10) == "notification_history"
@@ -84,11 +84,11 @@ def test_a_status_that_arrives_during_a_step_that_is_rolled_back_is_written_to_t
     service = create_service(connection)
     email = create_notification(connection, service, notification_status="sending")
     with background(app) as start:
-        with step_transaction(tools().settings) as own:
-            assert take_step(own, tools(), a_step(service), clock.now()).moved == 1
+        with take_step(tools(), a_step(service)) as step:
+            assert step.report.moved == 1
             writer = start(update_notification_status, email, "delivered")
             wait_until(lambda: waiting_for_locks(connection) == 1)
-            own.rollback()
+            step.connection.rollback()
         assert writer.result(10) == "notifications"
     assert history(connection) == set()
     assert status_of(connection, "notifications", email)[0] == "delivered"

@@ -1,27 +1,31 @@
-"""The choice on the databases that platforms have: through an index of theirs, in order, at a million rows.
+"""The choice on the databases that platforms have: an index of theirs, in order, at a quarter of a million rows.
 
-Seen to fail: the probe for what is left under EXISTS, the discovery without the settings that make plans follow an
-index, a plan without them and one that counts everything.
+Seen to fail: the probe for what is left under EXISTS, the discovery, the choice of many services and their last look
+without the settings that make plans follow an index, a plan without them and one that counts everything.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from app.dao import notifications_dao, overdue_dao, overview_dao, services_dao
+from app.dao import many_services_dao, notifications_dao, overdue_dao, overview_dao, services_dao
+from app.dao.letter_statuses import LetterStatuses
+from app.dao.many_services_dao import ManyServices
 from app.dao.notifications_dao import REAL, Scope
 from app.models.types import EMAIL, LETTER, SMS
-from app.presets import NOT_FINAL
+from app.presets import FINAL, UNFINISHED
 from tests.integration.test_query_plans import forget_statistics, refresh_statistics
 from tests.plans import Plan, explained
 from tests.variants import VARIANTS, database, rows, with_pipeline
 
-ROWS, SERVICES, BATCH = 1_000_000, 40, 500
+ROWS, SERVICES, BATCH = 250_000, 40, 500
 NEWEST, DAYS = datetime(2026, 3, 1, tzinfo=UTC), 60
+STATUSES = LetterStatuses(FINAL, UNFINISHED)
 CUTOFF = NEWEST - timedelta(days=7)
 THE_INDEX = {
     "a": "ix_notifications_service_id_composite",
@@ -57,7 +61,7 @@ FOREIGN_KEYS = text("SELECT conname FROM pg_constraint WHERE conrelid = 'notific
 
 @dataclass(frozen=True)
 class Filled:
-    """A platform with a million rows: the services with the most and the fewest."""
+    """A platform with so many rows: the services with the most and the fewest."""
 
     name: str
     engine: Engine
@@ -113,7 +117,7 @@ def known(request: pytest.FixtureRequest, filled: Filled) -> Filled:
 
 
 def scope(service_id: UUID, notification_type: str) -> Scope:
-    return Scope(service_id, notification_type, REAL, created_before=CUTOFF, now=NEWEST, statuses_kept=NOT_FINAL)
+    return Scope(service_id, notification_type, REAL, created_before=CUTOFF, now=NEWEST, statuses_final=FINAL)
 
 
 def assert_reads_in_order(known: Filled, plan: Plan, rows_read: float) -> None:
@@ -142,6 +146,29 @@ def test_the_probe_for_what_is_left_stops_at_the_first_row(known, size):
     assert_reads_in_order(known, plan, 1 / known.share)
 
 
+def of_many(known: Filled, **more: Any) -> ManyServices:
+    return ManyServices(known.rare, REAL, 7, 7, CUTOFF, NEWEST.date(), CUTOFF, NEWEST, **more)
+
+
+def test_the_choice_of_many_services_reads_a_range_of_the_index_for_each_and_stops(known):
+    plan, *_ = explained(
+        known.engine, lambda connection: many_services_dao.take(connection, of_many(known), 100, BATCH)
+    )
+    assert (plan.indexes, plan.rows) == ({THE_INDEX[known.name]}, BATCH)
+    assert plan.buffers <= 8 * (BATCH if known.name == "a" else BATCH / known.share) + 400
+
+
+def test_services_that_have_something_left_are_found_by_a_probe_each(known):
+    found: list[UUID] = []
+    [plan] = explained(
+        known.engine,
+        lambda connection: found.extend(many_services_dao.with_rows(connection, of_many(known), all_that_stays=True)),
+    )
+    assert len(found) == SERVICES
+    assert plan.indexes == {THE_INDEX[known.name]}
+    assert plan.buffers <= 8 * SERVICES / known.share + 400
+
+
 def test_discovery_probes_the_index_once_a_service(known):
     found = []
     [plan] = explained(
@@ -160,7 +187,7 @@ def test_the_overdue_are_counted_up_to_the_cap(known):
     found: list[overdue_dao.Overdue] = []
     [plan] = explained(
         known.engine,
-        lambda connection: found.extend(overdue_dao.overdue(connection, known.rare, services, NOT_FINAL, cap)),
+        lambda connection: found.extend(overdue_dao.overdue(connection, known.rare, services, STATUSES, cap)),
     )
     assert {one.service_id: one.rows for one in found}[known.largest] == cap + 1
     assert plan.indexes == {THE_INDEX[known.name]}
@@ -174,7 +201,7 @@ def test_a_plan_counts_the_oldest_of_each_service_and_no_more(known):
         known.engine,
         lambda connection: found.extend(
             overview_dao.overdue_of_services(
-                connection, known.rare, [(known.largest, CUTOFF), (known.smallest, CUTOFF)], NOT_FINAL, NEWEST, cap
+                connection, known.rare, [(known.largest, CUTOFF), (known.smallest, CUTOFF)], STATUSES, NEWEST, cap
             )
         ),
     )

@@ -16,10 +16,10 @@ from app import clock
 from app.accounts import deletion, export, inactivity, session_cleanup
 from app.accounts.errors import OnlyManager
 from app.dao.inactive_users_dao import MARK, NEVER_COMPLETED
-from app.local import verify_accounts
-from app.local.demo_accounts import MARK as MARK_BY_SQL
-from app.local.s3 import SentEmail
-from app.local.seed_accounts import BY_SQL, Person, cast, seed_accounts
+from dev import verify_accounts
+from dev.demo_accounts import MARK as MARK_BY_SQL
+from dev.s3 import SentEmail
+from dev.seed_accounts import BY_SQL, Person, cast, seed_accounts
 from tests.fakes.recording_ses import RecordingSes, Refusal, recording_ses
 
 
@@ -62,7 +62,7 @@ def people(app, cursor, ses) -> list[Person]:
     for _ in range(2):  # what is due, and the confirmations
         cursor.execute("UPDATE user_deletions SET sent_at = NULL")
         for user_id in deletion.take_due():
-            while deletion.run(user_id, uuid4()):
+            while deletion.run(user_id, str(uuid4())):
                 """There is more of it."""
     session_cleanup.step(clock.now(), 1000)
     return seeded
@@ -115,8 +115,8 @@ def test_everybody_gets_what_is_due(cursor, people, ses, environment):
         ),
         (
             "its address failed before",
-            "UPDATE users SET deletion_warning_sent_at = NULL WHERE id = %s",
-            "stays, not warned",
+            "UPDATE users SET deletion_warning_sent_at = now() WHERE id = %s",
+            "warned, not stays",
         ),
         ("flags that can't be read", "DELETE FROM malformed_flags WHERE user_id = %s", "its flags were not noticed"),
         ("flags that can't be read", "UPDATE users SET deletion_warning_sent_at = now() WHERE id = %s", "warned, not"),

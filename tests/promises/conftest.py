@@ -8,7 +8,7 @@ import pytest
 from app import config, create_app
 from tests.fakes.fault_proxy import FaultProxy, fault_proxy
 from tests.promises.platforms import Platform
-from tests.variants import ALL
+from tests.variants import ALL, PARTITIONED
 from tests.variants.adopted import Adopted, adopted
 
 SETTINGS = {"RETRY_AFTER_SECONDS": "1", "FAN_OUT_SPREAD_SECONDS": "0", "MISSING_FILES_SHARE": "0.9"}
@@ -18,7 +18,7 @@ SETTINGS = {"RETRY_AFTER_SECONDS": "1", "FAN_OUT_SPREAD_SECONDS": "0", "MISSING_
 OF_VARIANT = {"c": {"RETENTION_SCHEMA": "clean_up"}}
 
 
-@pytest.fixture(scope="session", params=ALL)
+@pytest.fixture(scope="session", params=(*ALL, PARTITIONED))
 def installed(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[Adopted]:
     """An adopted database of each name."""
     with adopted(environment, request.param, **OF_VARIANT.get(request.param, {})) as found:

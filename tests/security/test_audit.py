@@ -28,7 +28,7 @@ def audit() -> ModuleType:
     ("packages", "status", "said"),
     [
         ([CLEAN], 0, "1 packages, no known vulnerability."),
-        ([CLEAN, BAD], 1, "kombu 5: PYSEC-1, mended in 5.7"),
+        ([CLEAN, BAD], 1, "kombu 5: PYSEC-1, fixed in 5.7"),
         ([BAD, SKIPPED], 1, "1 of 2 packages were not audited: click."),
         ([CLEAN, SKIPPED], 2, "1 of 2 packages were not audited: click."),
         (

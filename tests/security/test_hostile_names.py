@@ -187,7 +187,7 @@ def bait(app, connection):
     celery.control.purge()
 
 
-# Known gaps of the product, each to be taken out of here with its mending.
+# Known gaps of the product, each to be taken out of here with its fix.
 @pytest.mark.parametrize("name", REFUSING)
 def test_a_hostile_string_is_refused_with_a_sentence_and_changes_nothing(bait, connection, name):
     before, wrong = contents(connection), []

@@ -26,8 +26,8 @@ from tests.security.hostile import HOSTILE, contents, shows
 
 SECRET = "secret-of-the-message"
 MEGABYTES = 5
-# What a forged message may leave behind: the record of a night, which holds no more than its date.
-NOTED = ("retention.runs", "retention.run_types", "retention.heartbeats")
+# What a forged message may leave behind: the record of a night, which holds no more than its date, and its count.
+NOTED = ("retention.runs", "retention.run_types", "retention.heartbeats", "retention.totals")
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from(HOSTILE),
@@ -56,7 +56,7 @@ ONE_APPLICATION = {
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     "deadline": None,
 }
-# Known gaps of the product; strict, so that each mark must go with its mending.
+# Known gaps of the product; strict, so that each mark must go with its fix.
 SOME_ID = "00000000-0000-0000-0000-00000000dead"
 
 

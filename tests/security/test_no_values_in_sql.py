@@ -86,9 +86,10 @@ def literal(node: ast.AST) -> str:
     return " ".join(value for value in inside if isinstance(value, str))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_statement_is_made_of_values(path):
-    assert list(statements_of_values(ast.parse(path.read_text()))) == []
+def test_no_statement_is_made_of_values():
+    assert {"dao", "retention", "cli"} <= {path.parent.name for path in SOURCES}
+    found = {str(path.relative_to(ROOT)): list(statements_of_values(ast.parse(path.read_text()))) for path in SOURCES}
+    assert {path: lines for path, lines in found.items() if lines} == {}
 
 
 @pytest.mark.parametrize(

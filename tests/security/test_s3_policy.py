@@ -20,9 +20,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from app.local.s3 import REGION, EmbeddedS3
 from app.storage.files import Deadline, LetterFiles
 from app.storage.naming import Buckets, Letter, Naming
+from dev.s3 import REGION, EmbeddedS3
 from tests.least import POLICY_FILE, policy, put_under_policy
 from tests.servers import S3_SERVER
 

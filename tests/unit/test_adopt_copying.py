@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 import pytest
 
-from app.adopt import copying
-from app.adopt.findings import Level
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, Index, Type
+from app.state import copying
+from app.state.findings import Level
 from tests.catalogues import TYPES, catalogue, index, table, with_column
 
 WORDS_OF = Type("public", "of_history", "of_history", ("email", "sms", "normal", "sent"), 4)

@@ -6,8 +6,8 @@ plural for one, a finding that is missing let through, names left unquoted, `%` 
 
 import pytest
 
-from app.adopt.findings import amount, can_run, look, missing, note, size, span
 from app.dao import adoption_sql
+from app.state.findings import amount, can_run, look, missing, note, size, span
 
 
 @pytest.mark.parametrize(

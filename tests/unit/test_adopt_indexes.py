@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from app.adopt import choice, referring
-from app.adopt.findings import Level
 from app.dao.catalogue import NOTIFICATIONS
+from app.state.findings import Level
 from tests.catalogues import OF_SERVICE, catalogue, index, table
 from tests.unit.test_config import load
 
@@ -40,7 +40,7 @@ LIVE_ROWS = {"rows": 10_000_000, "bytes": 8_000_000_000}
 def test_an_index_is_advised_with_its_size_its_time_and_what_it_costs_each_write(changes, said):
     live = table(NOTIFICATIONS, indexes=(index("id"), index("service_id", "created_at")), **changes)
     (found,) = choice.check(catalogue(live), load(LETTER_FILES="no-files"))
-    assert (found.level, found.mend) == (Level.NOTE, said)
+    assert (found.level, found.fix) == (Level.NOTE, said)
 
 
 @pytest.mark.parametrize(("letter_files", "is_said"), [("by-status", True), ("one-bucket", True), ("no-files", False)])
@@ -49,7 +49,7 @@ def test_an_index_of_references_is_advised_where_letters_have_files(letter_files
     partial = replace(index("reference"), predicate="(reference IS NOT NULL)")
     live = table(NOTIFICATIONS, indexes=(wanted, partial, index("postage", "reference")), **LIVE_ROWS)
     found = [one for one in choice.check(catalogue(live), load(LETTER_FILES=letter_files)) if one.level is Level.LOOK]
-    assert [one.mend for one in found] == (
+    assert [one.fix for one in found] == (
         [
             "an index that finds them: about 311 MB, made beside live traffic in about 3 minutes, and one entry more "
             "to write for each new row: CREATE INDEX CONCURRENTLY ix_notifications_reference ON public.notifications "
@@ -84,7 +84,7 @@ def test_an_index_of_a_referring_table_is_advised_with_its_cost(rows, cost):
         is_indexed=False,
     )
     _, found = referring.check(catalogue(referring=(key,)), load())
-    assert found.mend == (
+    assert found.fix == (
         f"an index that finds its rows: {cost}CREATE INDEX CONCURRENTLY ix_plans_of_row_made_at ON scheduling.plans "
         "(of_row, made_at);"
     )

@@ -11,9 +11,9 @@ from types import MappingProxyType
 import pytest
 
 from app.adopt import policy
-from app.adopt.findings import Level
 from app.dao.catalogue import NOTIFICATIONS
 from app.presets import PRESETS
+from app.state.findings import Level
 from tests.catalogues import catalogue, table
 from tests.unit.test_config import load
 
@@ -46,7 +46,7 @@ def test_tables_that_look_like_a_platforms_are_said_to_unless_that_is_the_one(pr
     live = table(NOTIFICATIONS)
     columns = MappingProxyType({**live.columns, "carrier": live.columns["reference"]})
     found = policy.check(catalogue(replace(live, columns=columns)), preset, load(), NIGHT)
-    alike = [one.mend for one in found if "look like platform" in one.sentence]
+    alike = [one.fix for one in found if "look like platform" in one.sentence]
     assert alike == ([] if preset == "c" else ["set PLATFORM_PRESET=c, or say --preset c to compare with it"])
 
 

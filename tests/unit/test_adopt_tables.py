@@ -10,9 +10,10 @@ from types import MappingProxyType
 
 import pytest
 
-from app.adopt import tables, unseen, words
-from app.adopt.findings import Level
+from app.adopt import unseen
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, RETENTIONS, Rule
+from app.state import tables, words
+from app.state.findings import Level
 from tests.catalogues import OF_SERVICE, TYPES, catalogue, index, table, with_column
 from tests.unit.test_config import load
 
@@ -31,7 +32,7 @@ def test_a_server_that_is_too_old_is_missing_something(version, is_missing):
 
 
 @pytest.mark.parametrize(
-    ("column", "mend"),
+    ("column", "fix"),
     [
         ("id", "there is no setting for this: ids that are not uuid are not supported"),
         (
@@ -41,9 +42,9 @@ def test_a_server_that_is_too_old_is_missing_something(version, is_missing):
         ),
     ],
 )
-def test_what_no_setting_mends_is_said_so(column, mend):
+def test_what_no_setting_fixes_is_said_so(column, fix):
     live = with_column(table(NOTIFICATIONS), column, type=TYPES["varchar"])
-    assert [one.mend for one in tables.check(catalogue(live), load())] == [mend]
+    assert [one.fix for one in tables.check(catalogue(live), load())] == [fix]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_what_no_setting_mends_is_said_so(column, mend):
 )
 def test_two_retentions_of_a_service_and_type_are_to_be_kept_apart(columns, is_said):
     retentions = table(RETENTIONS, indexes=tuple(index(*one, is_unique=True) for one in columns))
-    assert [one.mend for one in tables.check(catalogue(retentions), load())] == (
+    assert [one.fix for one in tables.check(catalogue(retentions), load())] == (
         [
             "delete all but the right one of each, and keep them apart: SELECT service_id, notification_type, count(*) "
             "FROM public.service_data_retention GROUP BY service_id, notification_type HAVING count(*) > 1; "
@@ -69,7 +70,7 @@ def test_two_retentions_of_a_service_and_type_are_to_be_kept_apart(columns, is_s
 
 
 @pytest.mark.parametrize(
-    ("name", "event", "mend"),
+    ("name", "event", "fix"),
     [
         (NOTIFICATIONS, "DELETE", "see what becomes of them"),
         (NOTIFICATIONS, "INSERT", None),
@@ -78,10 +79,10 @@ def test_two_retentions_of_a_service_and_type_are_to_be_kept_apart(columns, is_s
         (HISTORY, "DELETE", None),
     ],
 )
-def test_a_rule_is_pointed_out_where_it_rewrites_what_a_move_does(name, event, mend):
+def test_a_rule_is_pointed_out_where_it_rewrites_what_a_move_does(name, event, fix):
     found = list(tables.check(catalogue(table(name, rules=(Rule("rewrites", event),))), load()))
-    assert [(one.level, one.about) for one in found] == ([(Level.LOOK, f"{name}.rewrites")] if mend else [])
-    assert all(mend in one.mend for one in found)
+    assert [(one.level, one.about) for one in found] == ([(Level.LOOK, f"{name}.rewrites")] if fix else [])
+    assert all(fix in one.fix for one in found)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_rule_is_pointed_out_where_it_rewrites_what_a_move_does(name, event, m
     ],
 )
 def test_rows_of_a_service_that_is_gone_are_to_be_counted(keys, is_said):
-    assert [one.mend for one in unseen.check(catalogue(from_notifications=keys))] == (
+    assert [one.fix for one in unseen.check(catalogue(from_notifications=keys))] == (
         [
             "see that there are none, and make the key or validate it: SELECT count(*) FROM public.notifications AS n "
             "WHERE NOT EXISTS (SELECT FROM public.services AS s WHERE s.id = n.service_id) AND n.service_id IS NOT "
@@ -119,7 +120,7 @@ def test_rows_of_a_service_that_is_gone_are_to_be_counted(keys, is_said):
 def test_a_null_in_what_every_choice_compares_is_to_be_counted(column, is_said):
     live = with_column(table(NOTIFICATIONS), column, nullable=True)
     counted = f"make it NOT NULL: SELECT count(*) FROM public.notifications WHERE {column} IS NULL;"
-    assert [one.mend.endswith(counted) for one in unseen.check(catalogue(live))] == ([True] if is_said else [])
+    assert [one.fix.endswith(counted) for one in unseen.check(catalogue(live))] == ([True] if is_said else [])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_types_that_are_never_looked_for_are_known_from_a_table_or_from_statisti
     assert [one.sentence.partition("does not know: ")[2] for one in found if one.level is Level.LOOK] == [
         f"{name}; its rows stay for ever" for name in unknown
     ]
-    assert [one.mend.endswith("SELECT DISTINCT notification_type FROM public.notifications;") for one in found] == (
+    assert [one.fix.endswith("SELECT DISTINCT notification_type FROM public.notifications;") for one in found] == (
         [True] if types is None and not unknown else [True, False] if types is None else [False]
     )
 

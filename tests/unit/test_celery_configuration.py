@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from celery.schedules import crontab
 
 from app import config
-from app.celery import configuration, schedule
-from app.local.product import ROOT
+from app.celery import configuration, refuse_more_threads_than_connections, schedule
+from app.celery.messages import INTERVAL
+from dev.product import ROOT
 
 SETTINGS = {
     "DATABASE_URL": "postgresql://me@db.example.test/platform",
@@ -28,6 +30,7 @@ NAMES = {
     "delete_sms_notifications_older_than_retention": "delete-sms-notifications",
     "delete_letter_notifications_older_than_retention": "delete-letter-notifications",
     "delete_notifications_for_service_and_type": "delete-notifications-for-service-and-type",
+    "sweep_notifications": "sweep-notifications",
     "delete_test_notifications_for_service_and_type": "delete-test-notifications-for-service-and-type",
     "dispatch_retention": "dispatch-retention",
     "catch_up_missed_night": "catch-up-missed-night",
@@ -42,6 +45,8 @@ NAMES = {
     "remove_expired_exports": "remove-expired-exports",
     "audit_letter_files": "audit-letter-files",
     "purge_account_records": "purge-account-records",
+    "archive_history": "archive-history",
+    "verify_archives": "verify-archives",
 }
 
 # In a process of its own: tasks are bound to their configuration once, when they are first looked at.
@@ -106,17 +111,19 @@ def test_nightly_work_shares_its_queue_with_nothing_else(described):
         *schedule.EXPORTS,
         "cleanup-user-sessions",
         "audit-letter-files",
+        "archive-history",
+        "verify-archives",
     }
     assert {queue for name, queue in queues.items() if name not in of_accounts} == {"retention-nightly"}
 
 
-def test_the_sweeps_over_users_run_daily_and_a_message_that_is_a_day_late_is_dropped():
+def test_the_sweeps_over_users_run_daily_and_say_so():
     made = configured(QUEUE_ACCOUNTS="a")
     for name in schedule.SWEEPS:
         entry = made["beat_schedule"][name]
         assert (entry["task"], entry["schedule"]) == (name, crontab(hour=3, minute=0))
         assert entry["options"]["queue"] == "a"
-        assert 12 * 3600 < entry["options"]["expires"] < 24 * 3600
+        assert entry["options"]["headers"] == {INTERVAL: 24 * 3600}
 
 
 @pytest.mark.parametrize(("every", "is_sent"), [("7", True), ("0", False)])
@@ -141,6 +148,12 @@ def test_queues_are_named_by_settings_and_no_other_is_made_by_a_typing_error():
     assert made["beat_schedule"]["nightly"]["options"]["queue"] == "n"
 
 
+def test_no_message_expires_by_the_clocks_of_two_hosts():
+    entries = configured(ACCOUNTS_ENABLED="true", SESSIONS_ENABLED="true")["beat_schedule"].values()
+    assert len(entries) > 5
+    assert not any("expires" in entry["options"] for entry in entries)
+
+
 def test_a_worker_takes_one_message_at_a_time_and_json_only():
     made = configured()
     assert made["worker_prefetch_multiplier"] == 1
@@ -158,7 +171,7 @@ def test_the_night_starts_at_its_local_time_and_the_dispatcher_looks_every_minut
     assert night["kwargs"] == {"once": True}, "of two beats one begins it"
     assert (made["timezone"], made["enable_utc"]) == (zone, True)
     assert (dispatcher["task"], dispatcher["schedule"]) == ("dispatch-retention", 60)
-    assert dispatcher["options"]["expires"] < 60
+    assert dispatcher["options"]["headers"] == {INTERVAL: 60}
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -168,7 +181,7 @@ def test_sessions_are_cleaned_every_hour_unless_that_is_switched_off(enabled):
         assert cleaning is None
         return
     assert (cleaning["task"], cleaning["schedule"]) == ("cleanup-user-sessions", crontab(minute=13))
-    assert cleaning["options"]["expires"] < 3600
+    assert cleaning["options"]["headers"] == {INTERVAL: 3600}
     assert cleaning["options"]["queue"] == "retention-accounts"
 
 
@@ -179,7 +192,7 @@ def test_sessions_are_cleaned_every_hour_unless_that_is_switched_off(enabled):
 def test_what_is_hourly_for_accounts_goes_by_the_clock_and_not_since_beat_started(name, task, minute):
     entry = configured(QUEUE_ACCOUNTS="a")["beat_schedule"][name]
     assert (entry["task"], entry["schedule"]) == (task, crontab(minute=minute))
-    assert (entry["options"]["queue"], entry["options"]["expires"] < 3600) == ("a", True)
+    assert entry["options"] == {"queue": "a", "headers": {INTERVAL: 3600}}
     assert name not in configured(ACCOUNTS_ENABLED="false")["beat_schedule"]
 
 
@@ -190,7 +203,7 @@ def test_the_relay_of_deletions_looks_as_often_as_the_dispatcher_unless_accounts
         assert relay is None
         return
     assert (relay["task"], relay["schedule"]) == ("relay-user-deletions", 60)
-    assert relay["options"]["expires"] < 60
+    assert relay["options"]["headers"] == {INTERVAL: 60}
     assert relay["options"]["queue"] == "retention-accounts"
 
 
@@ -231,6 +244,8 @@ print(answers)
                     "unacked_restore_interval": 2,
                     "unacked_restore_throttle": 1,
                     "unacked_mutex_expire": 10,
+                    "socket_timeout": 10,
+                    "socket_connect_timeout": 10,
                 },
             )
             for scheme in ("redis", "rediss")
@@ -241,6 +256,7 @@ print(answers)
                 "visibility_timeout": 777,
                 "region": "eu-west-1",
                 "is_secure": True,
+                "client-config": {"connect_timeout": 10, "read_timeout": 10, "retries": {"total_max_attempts": 2}},
                 "wait_time_seconds": 2,
                 "polling_interval": 0.2,
             },
@@ -255,19 +271,19 @@ def test_each_broker_is_told_what_keeps_its_messages(broker, expected):
 
 
 @pytest.mark.parametrize(
-    ("broker", "arguments", "control"),
+    ("broker", "arguments"),
     [
-        ("redis://broker/0", None, True),
-        ("sqs://", None, False),
-        ("amqp://broker//", {"x-queue-type": "quorum", "x-delivery-limit": 20}, True),
-        ("amqps://broker//", {"x-queue-type": "quorum", "x-delivery-limit": 20}, True),
+        ("redis://broker/0", None),
+        ("sqs://", None),
+        ("amqp://broker//", {"x-queue-type": "quorum", "x-delivery-limit": 20}),
+        ("amqps://broker//", {"x-queue-type": "quorum", "x-delivery-limit": 20}),
     ],
 )
-def test_rabbitmq_keeps_its_queues_on_several_nodes_and_drops_what_nobody_survives(broker, arguments, control):
+def test_rabbitmq_keeps_its_queues_on_several_nodes_and_drops_what_nobody_survives(broker, arguments):
     made = configured(CELERY_BROKER_URL=broker)
     assert [queue.queue_arguments for queue in made["task_queues"]] == [arguments] * 3
     assert all(queue.durable for queue in made["task_queues"])
-    assert made["worker_enable_remote_control"] == control, "on SQS it would take a queue per worker"
+    assert made["worker_enable_remote_control"] is False, "whoever writes to the broker would steer workers"
 
 
 @pytest.mark.parametrize(("budget", "shutdown"), [("5", 7.5), ("60", 90), ("75", 110)])
@@ -285,3 +301,17 @@ def test_importing_the_celery_application_needs_no_environment():
 def test_celery_finds_the_application_by_its_module(described):
     found = python("from celery.app.utils import find_app; print(find_app('app.celery').main)", {})
     assert found.strip() == described["main"] == "app"
+
+
+@pytest.mark.parametrize(
+    ("pool", "concurrency", "is_refused"),
+    [("threads", 11, True), ("threads", 10, False), ("prefork", 60, False), ("solo", 11, False)],
+)
+def test_a_worker_with_more_threads_than_connections_is_refused_with_a_sentence(pool, concurrency, is_refused):
+    """Seen to fail: with one connection less, and with one more."""
+    worker = SimpleNamespace(pool_cls=pool, concurrency=concurrency)
+    if not is_refused:
+        refuse_more_threads_than_connections(worker)
+        return
+    with pytest.raises(SystemExit, match=r"^Error: 11 threads share the 10 database connections .* --concurrency=10"):
+        refuse_more_threads_than_connections(worker)

@@ -7,7 +7,9 @@ Seen to fail: the broker's check, the URL's check, the time zone's check, `off`,
 from datetime import time
 
 import pytest
+import trustme
 from pydantic import ValidationError
+from sqlalchemy import create_engine, make_url
 
 from app import config
 from app.retention.letters import LEAST_SECONDS_TO_MOVE, STATEMENTS_TO_MOVE
@@ -24,6 +26,21 @@ NEEDED = {
 
 def load(**variables: str) -> config.Settings:
     return config.load({**NEEDED, **variables})
+
+
+@pytest.mark.parametrize(
+    ("operators", "viewers", "name", "as_user", "by_proxy"),
+    [
+        ("", "", "olga", True, False),
+        ("", "OLGA", "olga", False, False),
+        ("Olga", "", "oLGA", True, True),
+        ("olga", "", "vera", False, False),
+        ("olga", "olga", "olga", False, False),
+    ],
+)
+def test_who_may_act_on_the_ops_page(operators, viewers, name, as_user, by_proxy):
+    settings = config.load({**NEEDED, "OPS_OPERATORS": operators, "OPS_VIEWERS": viewers})
+    assert [settings.may_act(name, by_proxy=proxied) for proxied in (False, True)] == [as_user, by_proxy]
 
 
 def test_what_is_needed_is_enough_and_the_rest_has_its_documented_default():
@@ -53,6 +70,13 @@ def test_every_wrong_variable_has_a_line_of_its_own():
 
 
 @pytest.mark.parametrize(
+    "sender", ["us@b.test", "Us <us@b.test>", '"Us, Ltd" <us@b.co.test>', "Über uns <us+x@b.test>"]
+)
+def test_a_sender_may_have_a_name(sender):
+    assert load(EMAIL_SENDER=sender).email_sender == sender
+
+
+@pytest.mark.parametrize(
     ("name", "value", "because"),
     [
         ("RETENTION_TIMEZONE", "Europe/Londno", "'Europe/Londno' is not a time zone"),
@@ -61,6 +85,15 @@ def test_every_wrong_variable_has_a_line_of_its_own():
         ("CELERY_BROKER_URL", "sqla+postgresql://someone:secret@db.test/notify", "transports lose tasks"),
         ("CELERY_BROKER_URL", "filesystem://", "transports lose tasks"),
         ("CELERY_BROKER_URL", "memory://", "the broker must be one of"),
+        ("CELERY_BROKER_URL", "sentinel://broker.test:26379/0", "Sentinels are not asked for the primary"),
+        ("CELERY_BROKER_URL", "redis:/x", "it must look like redis://"),
+        ("CELERY_BROKER_URL", "redis://", "it must look like redis://"),
+        ("CELERY_BROKER_URL", "redis:///0", "it must look like redis://"),
+        ("CELERY_BROKER_URL", "amqp://broker.test:port//", "it must look like amqp://"),
+        ("CELERY_BROKER_URL", "redis://broker.test/x", "a database is a number"),
+        ("CELERY_BROKER_URL", "rediss://broker.test/0?ssl_cert_reqs=none", "its certificate is always verified"),
+        ("CELERY_BROKER_URL", "amqp://one.test//;amqps://two.test//", "all its addresses must have one scheme"),
+        ("BROKER_CA_FILE", "/nowhere/ca.pem", "is no file of certificates in PEM"),
         ("CELERY_BROKER_URL", "broker.test:6379", "the broker must be one of"),
         ("DATABASE_URL", "mysql://someone:secret@db.test/notify", "must look like postgresql://"),
         ("DATABASE_URL", "sqlite:///notify.db", "must look like postgresql://"),
@@ -82,6 +115,18 @@ def test_every_wrong_variable_has_a_line_of_its_own():
         ("LETTER_POSTAGE_CLASSES", '{"first": 1}', "valid string"),
         ("S3_BUCKET_LETTERS_PDF", "ab", "at least 3 characters"),
         ("LOG_FORMAT", "xml", "'json' or 'console'"),
+        *[
+            ("EMAIL_SENDER", sender, "give an address, or Name <address>")
+            for sender in (
+                "Retention",
+                "us@",
+                "us@localhost",
+                "a@b.test, c@d.test",
+                "Us <us@b.test> x",
+                "<us@b>",
+                "us@b.test\n",
+            )
+        ],
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name_with_the_reason(name, value, because):
@@ -105,6 +150,26 @@ def test_any_postgresql_url_is_for_our_driver(scheme):
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps", "sqs"])
 def test_a_broker_that_keeps_its_tasks_is_taken(scheme):
     assert load(CELERY_BROKER_URL=f"{scheme}://broker.test").celery_broker_url == f"{scheme}://broker.test"
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("valkey://:secret@broker.test:6379/2", "redis://:secret@broker.test:6379/2"),
+        ("valkeys://broker.test", "rediss://broker.test"),
+        ("amqp://one.test//; amqp://two.test//", "amqp://one.test//;amqp://two.test//"),
+    ],
+)
+def test_valkey_is_spoken_to_as_redis_is_and_rabbitmq_may_have_several_nodes(given, taken):
+    assert load(CELERY_BROKER_URL=given).celery_broker_url == taken
+
+
+def test_an_authority_is_named_only_for_a_broker_with_a_certificate(tmp_path):
+    authority = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(authority))
+    with pytest.raises(config.SettingsError, match="BROKER_CA_FILE is wrong: redis has no certificate"):
+        load(BROKER_CA_FILE=str(authority))
+    assert load(BROKER_CA_FILE=str(authority), CELERY_BROKER_URL="valkeys://broker.test").broker_ca_file
 
 
 @pytest.mark.parametrize(
@@ -179,3 +244,25 @@ def test_the_time_outs_that_ship_fit_the_longest_budget():
 def test_a_lease_outlives_a_step_that_used_its_budget_up_and_then_moves_what_s3_let_go(budget):
     least_seconds_to_move = STATEMENTS_TO_MOVE * LEAST_SECONDS_TO_MOVE
     assert load(STEP_BUDGET_SECONDS=budget).lease_seconds >= float(budget) + least_seconds_to_move
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts", "ports", "target"),
+    [
+        ("someone:a%2Cb%40@h1:5432,h2:6432/notify", "h1,h2", "5432,6432", "read-write"),
+        ("h1,h2/notify?sslmode=require", "h1,h2", ",", "read-write"),
+        ("h1,h2/notify?target_session_attrs=primary", "h1,h2", ",", "primary"),
+        ("h1:5432/notify", "h1", 5432, None),
+    ],
+)
+def test_several_hosts_are_tried_in_turn_for_one_that_takes_changes(given, hosts, ports, target):
+    url = load(DATABASE_URL=f"postgresql://{given}").database_url
+    arguments = create_engine(url).dialect.create_connect_args(make_url(url))[1]
+    assert (arguments["host"], arguments.get("port"), arguments.get("target_session_attrs")) == (hosts, ports, target)
+    assert arguments["dbname"] == "notify"
+
+
+@pytest.mark.parametrize("hosts", ["h1,", "[::1]:5432,h2", "h1:x,h2"])
+def test_hosts_that_are_not_understood_are_refused_with_a_sentence(hosts):
+    with pytest.raises(config.SettingsError, match=r"DATABASE_URL is wrong: several hosts must look like host1:5432"):
+        load(DATABASE_URL=f"postgresql://someone:secret@{hosts}/notify")

@@ -4,11 +4,12 @@ No container is started here. tests/integration/test_compose.py runs their comma
 the time to stop left out and halved, CMD as a string, `latest`, a variable misspelt, a required setting left out, a
 secret with a value (in the example; in compose.yaml a password, the token, the DSN), the key of the ops page for all,
 a `COPY` that .dockerignore keeps away, and one that it does not let in, pip without hashes, a service that waits for
-nobody and one that does not wait for S3, the owner's login for web, a process behind its shell, app/local imported.
+nobody and one that does not wait for S3, the owner's login for web, a process behind its shell, dev imported.
 """
 
 import json
 import re
+import shlex
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -16,8 +17,10 @@ import pytest
 import yaml
 
 from app.config import Settings
+from dev import product
 
 ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy" / "terraform"
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
@@ -96,11 +99,11 @@ def test_what_is_copied_is_there_and_not_kept_away():
 def test_the_image_has_nothing_of_the_embedded_stack_because_nothing_else_imports_it():
     importing = [
         path
-        for path in (ROOT / "app").rglob("*.py")
-        if "local" not in path.parts and re.search(r"(from|import) app\.local", path.read_text())
+        for top in ("app", "migrations")
+        for path in (ROOT / top).rglob("*.py")
+        if re.search(r"^\s*(from|import) dev\b", path.read_text(), re.MULTILINE)
     ]
     assert importing == []
-    assert "app/local" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -159,6 +162,17 @@ def test_workers_wait_for_migrations_roles_and_buckets_and_these_for_their_serve
 def test_only_the_migrations_and_the_grants_are_the_owners():
     owners = {name for name in OURS if "//postgres:" in SERVICES[name]["environment"]["DATABASE_URL"]}
     assert owners == {"migrate", "prepare"}
+
+
+def test_the_web_process_is_started_in_the_same_way_everywhere():
+    """The rest is in gunicorn.conf.py, which each of them reads."""
+    [of_procfile] = re.findall(r"^web: exec (.+)$", (ROOT / "Procfile").read_text(), re.M)
+    image = json.loads(instructions("CMD")[-1])
+    commands = [shlex.split(of_procfile), image, SERVICES["web"]["command"], ["gunicorn", *product.web(5000)[3:]]]
+    commands.append(json.loads(re.findall(r"command = (\[\"gunicorn.+\])", (DEPLOY / "services.tf").read_text())[0]))
+    assert {tuple(part for part in command if ":5000" not in part and "PORT" not in part) for command in commands} == {
+        ("gunicorn", "app:create_app()", "--bind", "--workers", "2")
+    }
 
 
 def test_every_process_of_the_procfile_replaces_its_shell():

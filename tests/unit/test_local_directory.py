@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.local.directory import MARKER, PREFIX, StackDirectory, living, sweep
+from dev.directory import MARKER, PREFIX, StackDirectory, living, sweep
 
 ABANDON = """
 import os, sys
 from pathlib import Path
-from app.local.directory import StackDirectory
+from dev.directory import StackDirectory
 directory = StackDirectory(Path(sys.argv[1]))
 (directory.path / "postgres" / "data").mkdir(parents=True)
 (directory.path / "postgres" / "data" / "PG_VERSION").write_text("18")

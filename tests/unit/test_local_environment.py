@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from app.local.environment import isolated_environment, replaced_environment
+from dev.environment import isolated_environment, replaced_environment
 
 EXPORTED = {
     "PATH": "/usr/bin",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from app.local import processes, signals
-from app.local.processes import HOST, Child, StartError, answers, free_port
-from app.local.signals import endings_insist, endings_interrupt, endings_wait
+from dev import processes, signals
+from dev.processes import HOST, Child, StartError, answers, free_port
+from dev.signals import cleaning_up, endings_insist, endings_interrupt, endings_wait
 
 STUBBORN = """
 import signal, time
@@ -136,11 +136,28 @@ def test_nothing_is_told_again_once_the_clean_up_has_begun() -> None:
     with endings_insist():
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        with endings_wait():
+        with cleaning_up():
             assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
-@pytest.mark.parametrize("during", [endings_interrupt, endings_wait])
+@pytest.mark.usefixtures("insistent")
+def test_an_ending_that_was_dropped_is_told_again_though_a_process_is_started_meanwhile() -> None:
+    done = []
+
+    def work() -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with endings_wait():
+            time.sleep(0.2)
+            done.append("started")
+        done.append("went on")
+
+    with pytest.raises(KeyboardInterrupt), endings_insist():
+        work()
+    assert done == ["started"]
+
+
+@pytest.mark.parametrize("during", [endings_interrupt, endings_wait, cleaning_up])
 def test_an_ignored_signal_stays_ignored(during: Callable[[], AbstractContextManager[None]]) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -154,7 +171,7 @@ def test_an_impatient_interrupt_waits_for_the_end_of_the_clean_up() -> None:
     done = []
 
     def clean_up() -> None:
-        with endings_wait():
+        with cleaning_up():
             signal.raise_signal(signal.SIGINT)
             done.append("cleaned up")
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from app.local.product import ROOT
+from dev.product import ROOT
 from tests.unit.test_celery_configuration import SETTINGS
 
 # In a process of its own: it changes what the whole process logs.

@@ -9,7 +9,7 @@ import pytest
 
 from app.config import load
 from app.dao.runs_dao import Look
-from app.retention.missing_files import is_covered, too_many
+from app.retention.missing_files import too_many
 from app.retention.report import MissingFiles
 
 NOON = datetime(2026, 1, 20, 12, 0, tzinfo=UTC)
@@ -78,23 +78,3 @@ def test_an_accepted_bucket_does_not_hide_another_one():
 def test_share_and_least_number_are_settings(variables, looked, missing, is_too_many):
     found = too_many({}, {"letters": Look(looked, missing)}, set(), settings(**variables))
     assert (found is not None) == is_too_many
-
-
-@pytest.mark.parametrize(
-    ("created_at", "is_in"),
-    [
-        (NOON - TICK, False),
-        (NOON, True),
-        (NOON + HOUR, True),
-        (NOON + HOUR + TICK, False),
-        (NOON + 2 * HOUR, False),
-        (NOON + 3 * HOUR, True),
-    ],
-)
-def test_an_intent_covers_its_range_both_ends_included(created_at, is_in):
-    intents = [(NOON, NOON + HOUR), (NOON + 3 * HOUR, NOON + 3 * HOUR)]
-    assert is_covered(created_at, intents) == is_in
-
-
-def test_no_intent_covers_nothing():
-    assert not is_covered(NOON, [])

@@ -7,6 +7,7 @@ bound not asked, and test chains started by every stage.
 
 import pytest
 
+from app.refusals import Refusal
 from app.retention.next_step import Next, next_batch_rows, what_comes_next
 from app.retention.report import MissingFiles, StepReport
 
@@ -19,6 +20,8 @@ TABLE = [
     ({"resting": "paused"}, Next("rest", "paused")),
     ({"refused": "0 days"}, Next("end", "retention-refused")),
     ({"missing_files": MISSING}, Next("rest", "missing-files")),
+    ({"database_refuses": Refusal("CheckViolation", "23514")}, Next("rest", "database-refuses")),
+    ({"refused_rows": 1, "refused_in_all": 21, "deferred": 1}, Next("rest", "rows-refused")),
     ({"stopped": "Unreachable", "deferred": 1, "deferred_alone": True}, Next("again")),
     ({"stopped": "Indexing"}, Next("again")),
     ({"stopped": "IndexAwaited"}, Next("later", "IndexAwaited")),
@@ -27,13 +30,14 @@ TABLE = [
     ({"moved": 1}, Next("again")),
     ({"deleted": 1}, Next("again")),
     ({"deferred": 1}, Next("again")),
+    ({"refused_rows": 1, "refused_in_all": 20, "deferred": 1}, Next("again")),
     ({"broken": 1}, Next("again")),
     ({"eligible_left": True}, Next("later", "locked")),
 ]
 
 
 NOTHING_LEFT = {"eligible_left": False}
-BEFORE_THE_END = TABLE[:8]
+BEFORE_THE_END = TABLE[:10]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -10,25 +10,26 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app import config
-from app.presets import PRESETS
+from app.models.types import STATUSES
+from app.presets import FINAL, PRESETS, UNFINISHED
 from tests.unit.test_config import NEEDED, load
 
 
 @pytest.mark.parametrize(
-    ("preset", "rule", "files", "share", "kept"),
+    ("preset", "rule", "files", "share", "any_status"),
     [
-        (None, "local-midnight", "by-status", 0.2, True),
-        ("own", "local-midnight", "by-status", 0.2, True),
-        ("a", "local-midnight", "by-status", 0.2, True),
+        (None, "local-midnight", "by-status", 0.2, False),
+        ("own", "local-midnight", "by-status", 0.2, False),
+        ("a", "local-midnight", "by-status", 0.2, False),
         ("b", "utc-end-of-day", "no-files", None, True),
         ("c", "utc-midnight", "no-letters", None, False),
         ("d", "local-midnight-then-days", "one-bucket", 0.2, True),
     ],
 )
-def test_a_preset_is_what_its_platform_does(preset, rule, files, share, kept):
+def test_a_preset_is_what_its_platform_does(preset, rule, files, share, any_status):
     settings = load(**({} if preset is None else {"PLATFORM_PRESET": preset}))
     assert (settings.cutoff_rule, settings.letter_files, settings.missing_files_share) == (rule, files, share)
-    assert settings.letter_statuses_kept == (("pending-virus-check", "created", "sending") if kept else ())
+    assert settings.letters_in_any_status == any_status
     assert settings.referring_rows == {}
 
 
@@ -63,7 +64,7 @@ def test_every_value_of_a_preset_is_one_that_the_setting_takes_and_not_its_defau
         ("PLATFORM_PRESET", "e", "Input should be 'own', 'a', 'b', 'c' or 'd'"),
         ("CUTOFF_RULE", "noon", "Input should be 'local-midnight'"),
         ("LETTER_FILES", "everywhere", "Input should be 'by-status'"),
-        ("LETTER_STATUSES_KEPT", "created, sending", "Input should be a valid tuple"),
+        ("LETTER_STATUSES_FINAL", "created, sending", "Input should be a valid tuple"),
         ("REFERRING_ROWS", '{"scheduled_notifications": "ignore"}', "Input should be 'defer' or 'delete'"),
         ("PLATFORM_SCHEMA", "x" * 64, "at most 63"),
     ],
@@ -96,6 +97,11 @@ def test_the_buckets_that_letters_are_looked_for_in_are_needed_and_no_others(let
 
 
 def test_statuses_and_referring_rows_are_json():
-    settings = load(LETTER_STATUSES_KEPT='["created"]', REFERRING_ROWS='{"scheduled_notifications": "delete"}')
-    assert settings.letter_statuses_kept == ("created",)
+    settings = load(LETTER_STATUSES_FINAL='["created"]', REFERRING_ROWS='{"scheduled_notifications": "delete"}')
+    assert settings.letter_statuses_final == ("created",)
     assert settings.referring_rows == {"scheduled_notifications": "delete"}
+
+
+def test_every_status_of_the_family_is_known_to_be_final_or_not():
+    assert {*FINAL, *UNFINISHED} == {*STATUSES}
+    assert not {*FINAL} & {*UNFINISHED}

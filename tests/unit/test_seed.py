@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from app.local import seed_cases, seed_ordinary
-from app.local.letters_pdf import letter_pdf
-from app.local.seed_model import (
+from dev import seed_cases, seed_ordinary
+from dev.letters_pdf import letter_pdf
+from dev.seed_model import (
     LONDON,
     Buckets,
     Row,
@@ -18,7 +18,7 @@ from app.local.seed_model import (
     file_name,
     stored_files,
 )
-from app.local.seed_ordinary import Source
+from dev.seed_ordinary import Source
 
 BUCKETS = Buckets("letters", "test", "invalid", "scan")
 NOW = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)

@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from app.local import __main__ as commands
-from app.local import demo, up
-from app.local.progress import Done, NightProgress, SeedProgress
-from app.local.verify import Counts, Due, Finding, Result
+from dev import __main__ as commands
+from dev import demo, up
+from dev.progress import Done, NightProgress, SeedProgress
+from dev.verify import Counts, Due, Finding, Result
 
 COUNTS = {kind: Counts(10, 5, 1, 2, 1, 1, 0, 0) for kind in ("email", "sms", "letter")}
 

@@ -17,12 +17,29 @@ from app import config, create_app, own_schema
 from app.config import psycopg2_url
 from app.models import RETENTION_SCHEMA, Base
 from app.revisions import alembic_config
-from tests.servers import new_database
+from tests.servers import migrated_database, new_database
 
 HERE = Path(__file__).parent
 OWN = "own"
 VARIANTS = ("a", "b", "c", "d")
+PARTITIONED = "a-partitioned"
+"""Variant A, its two large tables partitioned by weeks of created_at."""
 ALL = (OWN, *VARIANTS)
+
+
+WEEKS = """
+DO $$
+DECLARE
+    monday timestamp := date_trunc('week', now() AT TIME ZONE 'UTC');
+BEGIN
+    EXECUTE format('CREATE TABLE {table}_older PARTITION OF {table} FOR VALUES FROM (MINVALUE) TO (%%L)',
+                   monday - interval '8 weeks');
+    FOR week IN 0..9 LOOP
+        EXECUTE format('CREATE TABLE {table}_%%s PARTITION OF {table} FOR VALUES FROM (%%L) TO (%%L)', week,
+                       monday + (week - 8) * interval '1 week', monday + (week - 7) * interval '1 week');
+    END LOOP;
+END $$;
+"""
 
 
 def load(connection: Connection, name: str, schema: str | None = None) -> None:
@@ -30,7 +47,20 @@ def load(connection: Connection, name: str, schema: str | None = None) -> None:
     if schema is not None:
         connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"'.replace("%", "%%"))
         connection.exec_driver_sql(f'SET LOCAL search_path TO "{schema}"'.replace("%", "%%"))
-    connection.exec_driver_sql((HERE / f"{name}.sql").read_text())
+    connection.exec_driver_sql(partitioned() if name == PARTITIONED else (HERE / f"{name}.sql").read_text())
+
+
+def partitioned() -> str:
+    """The statements of variant A with partitions: their keys have created_at, as PostgreSQL demands."""
+    made = (HERE / "a.sql").read_text()
+    for table in ("notifications", "notification_history"):
+        before, begin, rest = made.partition(f"CREATE TABLE {table} (")
+        columns, _, after = rest.partition("\n);")
+        columns = columns.replace("id uuid PRIMARY KEY", "id uuid NOT NULL", 1)
+        columns = columns.replace("UNIQUE (job_id, job_row_number)", "UNIQUE (job_id, job_row_number, created_at)")
+        columns += ",\n    PRIMARY KEY (id, created_at)"
+        made = f"{before}{begin}{columns}\n) PARTITION BY RANGE (created_at);\n{WEEKS.format(table=table)}{after}"
+    return made
 
 
 @contextmanager
@@ -40,13 +70,14 @@ def database(server: str, name: str, schema: str | None = None, own_to: str = "h
     Of a variant they may be in a schema of that name, which no search path knows. Our own schema has the pipeline's
     tables as well, unless it is made `own_to` "platform@head" alone.
     """
-    with new_database(server) as url:
+    is_ours_whole = (name, own_to) == (OWN, "heads")
+    with migrated_database(server) if is_ours_whole else new_database(server) as url:
         engine = create_engine(psycopg2_url(url), poolclass=NullPool)
-        if name == OWN:
-            command.upgrade(alembic_config(psycopg2_url(url)), own_to)
-        else:
+        if name != OWN:
             with engine.begin() as connection:
                 load(connection, name, schema)
+        elif not is_ours_whole:
+            command.upgrade(alembic_config(psycopg2_url(url)), own_to)
         yield engine
 
 

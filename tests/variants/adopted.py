@@ -42,12 +42,13 @@ class Adopted:
 def adopted(environment: Mapping[str, str], name: str, **variables: str) -> Iterator[Adopted]:
     """A new database of this variant (or of our own platform tables), adopted; all is gone again at the end."""
     with database(environment["DATABASE_URL"], name, own_to="platform@head") as engine:
+        preset = name.removesuffix("-partitioned")
         own_schema.use(engine, variables.get("RETENTION_SCHEMA", own_schema.USUAL))
-        ended = flask_adopt(environment, url_of(engine), "--install", "--yes", PLATFORM_PRESET=name, **variables)
+        ended = flask_adopt(environment, url_of(engine), "--install", "--yes", PLATFORM_PRESET=preset, **variables)
         assert ended.exit_code == 0, ended.output
         with login(engine, granted(ended.stdout)) as url:
-            of_login = {**environment, **SWITCHED_OFF, "PLATFORM_PRESET": name, **variables, "DATABASE_URL": url}
-            yield Adopted(name, engine, url, of_login)
+            of_login = {**environment, **SWITCHED_OFF, "PLATFORM_PRESET": preset, **variables, "DATABASE_URL": url}
+            yield Adopted(preset, engine, url, of_login)
 
 
 def flask_adopt(

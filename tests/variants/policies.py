@@ -19,7 +19,7 @@ LETTERS, TESTS, INVALID, SCAN = FOUR_BUCKETS = ("letters", "tests", "invalid", "
 """What buckets are for."""
 CLASSES = MappingProxyType({"first": "1", "second": "2", "europe": "E", "rest-of-world": "N", "economy": "3"})
 FINAL = ("delivered", "sent", "failed", "returned-letter", "cancelled", "temporary-failure", "permanent-failure")
-NOT_FINAL = ("created", "sending", "pending-virus-check")
+NOT_FINAL = ("created", "sending", "pending", "pending-virus-check")
 MOST_FOLDERS = 31
 """In no more of them is a letter of platform D looked for that has no sent_at."""
 
@@ -80,7 +80,7 @@ class Policy:
     day_of_folder: Callable[[Row], date] = day_of_making
     classes: Mapping[str, str] = field(default_factory=lambda: CLASSES)
     """In files' names, by postage."""
-    final: tuple[str, ...] = FINAL
+    final: tuple[str | None, ...] = FINAL
     not_final: tuple[str | None, ...] = (*NOT_FINAL, None)
     """Statuses with which a letter stays."""
     deferring: tuple[str, ...] = ()
@@ -128,7 +128,14 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "own": Policy(),
         "a": Policy(not_final=NOT_FINAL),
-        "b": Policy(cutoff=end_of_the_day, zone=ZONE_OF_UTC, buckets=(), deferring=("scheduled_notifications",)),
+        "b": Policy(
+            cutoff=end_of_the_day,
+            zone=ZONE_OF_UTC,
+            buckets=(),
+            final=(*FINAL, *NOT_FINAL, None),
+            not_final=(),
+            deferring=("scheduled_notifications",),
+        ),
         "c": Policy(
             cutoff=midnight_of_utc,
             zone=ZONE_OF_UTC,
@@ -142,7 +149,8 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
             buckets=(LETTERS,),
             day_of_folder=day_of_sending,
             classes=MappingProxyType(dict.fromkeys(CLASSES, "2")),
-            final=(*FINAL, "pii-check-failed", "preferences-declined"),
+            final=(*FINAL, *NOT_FINAL, "pii-check-failed", "preferences-declined", None),
+            not_final=(),
             deferring=("scheduled_notifications",),
             cascading=("recipient_identifiers",),
         ),

@@ -116,7 +116,7 @@ def delete(user_id: UUID) -> str:
 
 def run(user_id: UUID) -> bool:
     """What a worker does with a message."""
-    return deletion.run(user_id, uuid4())
+    return deletion.run(user_id, str(uuid4()))
 
 
 def record(connection: Connection, user_id: UUID) -> Any:

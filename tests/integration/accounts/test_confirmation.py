@@ -45,7 +45,7 @@ def test_it_is_sent_once_and_the_address_is_forgotten(connection, deleted):
     assert (after["confirmation_address"], after["confirmation_failure"]) == (None, None)
     assert after["confirmed_at"] is not None
     confirm(connection, deleted, mailbox)
-    assert mailbox.sent == [(ADDRESS, "Your account has been deleted")]
+    assert mailbox.sent == [(ADDRESS, "Your Notifications account has been deleted")]
     assert deletion.take_due() == []
 
 
@@ -67,14 +67,6 @@ def test_it_is_tried_again_while_no_email_can_be_sent_but_not_for_ever(connectio
     after = confirm(connection, deleted, mailbox)
     assert after["confirmation_address"] is None
     assert (after["confirmed_at"] is None, bool(mailbox.sent)) == (is_given_up, not is_given_up)
-
-
-def test_a_refusal_that_nobody_has_heard_of_is_not_the_last_word(connection, deleted):
-    mailbox = Mailbox(*[MailRefused("NobodyHasHeardOfIt", is_final=False)] * (confirmation.ATTEMPTS - 1))
-    for _ in range(confirmation.ATTEMPTS - 1):
-        after = confirm(connection, deleted, mailbox)
-        assert (after["confirmation_address"], after["confirmation_failure"]) == (ADDRESS, "NobodyHasHeardOfIt")
-    assert confirm(connection, deleted, mailbox)["confirmed_at"] is not None
 
 
 def test_attempts_from_which_nobody_came_back_are_counted(connection, deleted):

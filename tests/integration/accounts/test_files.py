@@ -9,8 +9,8 @@ import pytest
 
 from app.accounts import deletion, steps
 from app.accounts.files import FilesRefused, UserFiles
+from app.accounts.steps import StillThere
 from app.storage.client import Deadline, s3_client
-from app.storage.errors import BucketRefuses
 from tests.factories import keys
 from tests.fakes.scripted_s3 import NEVER_VERSIONED, delete_result, listing, scripted_s3
 from tests.integration.accounts.owned import create_user, delete, exists, mark_by_sql, record, run
@@ -75,12 +75,12 @@ def test_a_file_that_can_not_go_keeps_the_account_and_says_why(connection, s3, b
     mark_by_sql(connection, user)
 
     def refuse(_self):
-        raise FilesRefused("ObjectLocked")
+        raise FilesRefused("ObjectLocked", 1)
 
-    monkeypatch.setattr(UserFiles, "delete_page", refuse)
-    with pytest.raises(FilesRefused):
+    monkeypatch.setattr(UserFiles, "delete", refuse)
+    with pytest.raises(StillThere):
         run(user)
-    assert (record(connection, user)["reason"], exists(connection, user)) == ("ObjectLocked", True)
+    assert (record(connection, user)["reason"], exists(connection, user)) == ("files: ObjectLocked, of 1 file", True)
 
 
 def test_what_s3_says_of_each_file_is_read(app):
@@ -93,9 +93,9 @@ def test_what_s3_says_of_each_file_is_read(app):
         client = s3_client("eu-west-1", script.url, attempts_per_request=1)
         files = UserFiles(client, "bucket", USER, Deadline(600))
         with pytest.raises(FilesRefused) as refused:
-            files.delete_page()
+            list(files.delete())
         client.close()
-    assert refused.value.code == "AccessDenied"
+    assert str(refused.value) == "AccessDenied, of 1 file"
 
 
 class TestWithoutABucket:
@@ -106,9 +106,9 @@ class TestWithoutABucket:
     def test_an_account_whose_files_can_not_be_counted_goes_to_the_workers_and_stays(self, connection):
         user = create_user(connection)
         assert delete(user) == "requested"
-        with pytest.raises(BucketRefuses):
+        with pytest.raises(StillThere):
             run(user)
-        assert (record(connection, user)["reason"], exists(connection, user)) == ("NoSuchBucket", True)
+        assert (record(connection, user)["reason"], exists(connection, user)) == ("files: NoSuchBucket", True)
         assert deletion.take_due() == []
 
 

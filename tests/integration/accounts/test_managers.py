@@ -1,7 +1,7 @@
 """A live service keeps somebody who can manage it, whoever leaves, and however many leave at once.
 
 Seen to fail: the check left out of the mark, of the work's beginning and of the last step; permissions deleted before
-the end; users in deletion counted as able; the advisory locks left out.
+the end; users in deletion counted as able; the turns left out.
 """
 
 import pytest

@@ -6,7 +6,7 @@ added to.
 
 import json
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.accounts import deletion, steps
 from app.accounts.errors import GhostUser, UnknownUser
-from app.accounts.requests import ISOLATION, WrongIsolation, mark_for_deletion
+from app.accounts.requests import WrongIsolation, mark_for_deletion
 from app.dao import user_deletions_dao
 from app.db import db
 from app.models import GHOST_USER_ID, LoginEvent
@@ -24,7 +24,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def mark(user_id, by="operator", by_id=None):
-    with db.transaction(isolation_level=ISOLATION) as connection:
+    with db.transaction() as connection:
         return mark_for_deletion(connection, user_id, by=by, by_id=by_id, now=NOW)
 
 
@@ -49,7 +49,7 @@ def test_the_mark_signs_out_and_writes_who_asked(connection):
         administrator,
     )
     assert (made["requested_at"], made["due_at"]) == (NOW, NOW)
-    assert made["confirmation_address"] == f"{user}@example.test"
+    assert made["confirmation_address"] is None
     assert sessions(connection) == kept
     assert flags(connection, administrator) == {}
 
@@ -109,6 +109,29 @@ def test_the_ghost_and_a_user_who_is_not_there_are_refused(connection):
     assert exists(connection, GHOST_USER_ID)
 
 
+OTHER_VALUES = {"uuid": str(UUID(int=7)), "jsonb": '{"in_deletion": false}', "boolean": "true", "integer": "7"}
+COLUMNS_OF_USERS = text(
+    "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'users' ORDER BY 1"
+)
+
+
+def test_no_column_of_the_ghosts_row_can_be_changed_by_anybody_and_writing_what_is_there_is_no_change(connection):
+    """The connection is the tables' owner's. A restore writes every column as it was."""
+    ghost = connection.execute(text("SELECT * FROM users WHERE id = :id"), {"id": GHOST_USER_ID}).one()
+    refused = []
+    for column, kind in connection.execute(COLUMNS_OF_USERS).all():
+        other = OTHER_VALUES.get(kind, "2031-01-01" if kind.startswith("timestamp") else "active")
+        with pytest.raises(DBAPIError, match="ghost user"):
+            connection.execute(
+                text(f"UPDATE users SET {column} = CAST(:other AS {kind}) WHERE id = :id"),
+                {"other": other, "id": GHOST_USER_ID},
+            )
+        connection.execute(text(f"UPDATE users SET {column} = {column} WHERE id = :id"), {"id": GHOST_USER_ID})
+        refused.append(column)
+    assert {"email_address", "password_hash", "platform_admin", "name", "flags"} <= set(refused)
+    assert connection.execute(text("SELECT * FROM users WHERE id = :id"), {"id": GHOST_USER_ID}).one() == ghost
+
+
 @pytest.mark.parametrize("set_to", ['{"in_deletion": true}', '"{\\"in_deletion\\": true}"'])
 def test_a_mark_set_by_sql_starts_the_deletion(connection, set_to):
     user = create_user(connection)
@@ -141,7 +164,7 @@ def test_an_account_that_comes_back_and_is_marked_again_begins_with_nothing_of_i
     connection.execute(
         text(
             "UPDATE user_deletions SET state = 'complete', attempts = 3, rows_done = 5, confirmation_attempts = 10, "
-            "confirmation_failure = 'MessageRejected', confirmation_address = NULL"
+            "confirmation_failure = 'MessageRejected', confirmation_address = 'before@example.test'"
         )
     )
     connection.execute(text("UPDATE users SET flags = '{}' WHERE id = :id"), {"id": user})
@@ -149,7 +172,7 @@ def test_an_account_that_comes_back_and_is_marked_again_begins_with_nothing_of_i
     again = record(connection, user)
     kept = ("state", "attempts", "rows_done", "confirmation_attempts", "confirmation_failure")
     assert [again[name] for name in kept] == ["requested", 0, 0, 0, None]
-    assert again["confirmation_address"] is not None
+    assert again["confirmation_address"] is None
 
 
 def fails(*_):
@@ -180,7 +203,11 @@ def test_a_deletion_that_failed_before_anything_was_done_can_be_taken_back(conne
 
 @pytest.mark.parametrize(
     "column",
-    ["rows_done = 1", "files_done = 1", "lease_token = gen_random_uuid(), lease_until = now() - interval '1 s'"],
+    [
+        "rows_done = 1",
+        "files_done = 1",
+        "attempts = 1, lease_token = gen_random_uuid(), lease_until = now() - interval '1 s'",
+    ],
 )
 def test_a_deletion_that_may_have_done_something_goes_on_whatever_the_flags_say(connection, column):
     user = create_user(connection)
@@ -221,7 +248,7 @@ def test_looking_for_marks_that_nobody_captured_reads_no_unmarked_user(connectio
         )
     )
     connection.execute(text("ANALYZE users"))
-    plan = connection.execute(text("EXPLAIN " + user_deletions_dao.CAPTURE_MISSED.text), {"at_most": 1000}).scalars()
+    plan = connection.execute(text("EXPLAIN " + user_deletions_dao.MISSED.text), {"at_most": 1000}).scalars()
     assert "ix_users_in_deletion" in "\n".join(plan)
 
 

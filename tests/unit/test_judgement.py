@@ -1,0 +1,235 @@
+"""Every bad state, judged from facts alone: the severity, what is said, the exit code, the JSON and the runbook.
+
+Seen to fail, each by its rule taken out: all states of the table.
+"""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from app.state.judgement import (
+    ANCHORS,
+    BlockedSweeps,
+    Facts,
+    Failing,
+    HeldBack,
+    Kept,
+    Severity,
+    judge,
+)
+
+NOW = datetime(2026, 11, 30, 7, 0, tzinfo=UTC)
+AGO = NOW - timedelta(hours=3)
+RUNBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
+WELL = {"now": NOW, "dispatch_every_seconds": 60, "workers": 2, "dispatcher_seen_at": NOW - timedelta(seconds=30)}
+REFUSED = "StepFailed: RaiseException P0001 (no_history of notification_history)"
+ACT, ATTENTION, WORKING, HEALTHY = Severity.ACT, Severity.ATTENTION, Severity.WORKING, Severity.HEALTHY
+
+# The name, what differs from a healthy pipeline, the state, its severity, and a piece of its sentence and its advice.
+BAD = [
+    (
+        "nothing alive",
+        {"workers": 0, "dispatcher_seen_at": AGO},
+        "no-worker",
+        ACT,
+        "No worker is alive",
+        "Start workers",
+    ),
+    ("beat is dead", {"dispatcher_seen_at": AGO}, "dispatcher-silent", ACT, "last ran 3 hours ago", "one beat runs"),
+    ("beat never ran", {"dispatcher_seen_at": None}, "dispatcher-silent", ACT, "has never run", "one beat runs"),
+    (
+        "paused",
+        {"paused": ("a migration", "olga", AGO)},
+        "paused",
+        ATTENTION,
+        "by olga (a migration)",
+        "retention resume",
+    ),
+    (
+        "every batch fails",
+        {"failing": [Failing("email", REFUSED, 18, 6, NOW)], "run_is_going": True},
+        "batches-failing",
+        ACT,
+        "P0001 (no_history of notification_history), 6 times in a row, in 18 sweeps",
+        "Fix what",
+    ),
+    (
+        "a batch failed once",
+        {"failing": [Failing("test-sms", "StepFailed: QueryCanceled 57014", 1, 1, NOW)], "run_is_going": True},
+        "batches-failing",
+        ATTENTION,
+        "Batches of test-sms fail",
+        "by itself",
+    ),
+    (
+        "blocked for missing files",
+        {"blocked_sweeps": [BlockedSweeps("letter", "missing-files", 2, AGO)]},
+        "sweep-blocked",
+        ACT,
+        "2 sweeps of letter wait for a person: too many letters have no file",
+        "accept-missing",
+    ),
+    (
+        "the database refuses every row",
+        {"blocked_sweeps": [BlockedSweeps("sms", "database-refuses", 1, AGO)]},
+        "sweep-blocked",
+        ACT,
+        "1 sweep of sms waits for a person: the database refuses every row",
+        "retention retry",
+    ),
+    (
+        "a precondition fails",
+        {"blocked_policies": [("letter", "the database takes no changes", "name the primary", AGO)]},
+        "policy-blocked",
+        ACT,
+        "Nothing of letter is done: the database takes no changes",
+        "name the primary",
+    ),
+    (
+        "overdue past its limit",
+        {"kept": [Kept("overdue", "email", 60, True, True, timedelta(days=4), ("AccessDenied (60)",))]},
+        "overdue",
+        ACT,
+        "60 rows of email should be gone, the oldest 4 days past its retention: AccessDenied (60)",
+        "run",
+    ),
+    (
+        "an unknown status",
+        {"kept": [Kept("in no known status", "letter", 1, True, False, timedelta(days=60))]},
+        "kept-too-long",
+        ACT,
+        "1 row of letter stay, in no known status",
+        "retention overdue",
+    ),
+    (
+        "rows without a service",
+        {"kept": [Kept("no service", "sms", 500, False, False)]},
+        "no-service",
+        ATTENTION,
+        "500 rows of sms past every retention have no service",
+        "Give them a service",
+    ),
+    (
+        "a row is deferred",
+        {"held_back": [HeldBack("AccessDenied", 1, 0, AGO)]},
+        "held-back",
+        ATTENTION,
+        "1 row is held back: AccessDenied",
+        "retention retry",
+    ),
+    (
+        "rows need a person",
+        {"held_back": [HeldBack("refused 23503 fk_of_bills", 40, 40, AGO)]},
+        "held-back",
+        ACT,
+        "40 rows are held back: refused 23503 fk_of_bills",
+        "retention retry",
+    ),
+    (
+        "a deletion is blocked",
+        {"deletions_blocked": 1},
+        "deletion-blocked",
+        ACT,
+        "1 account deletion is",
+        "accounts status",
+    ),
+    (
+        "a deletion is old",
+        {"deletion_asked_for_at": NOW - timedelta(days=3)},
+        "deletion-blocked",
+        ACT,
+        "asked for 3 days ago",
+        "accounts status",
+    ),
+    (
+        "too large a share of people",
+        {"user_sweeps": [("warn", "warnings are blocked", "accept it")]},
+        "user-sweep-stopped",
+        ACT,
+        "Warnings are blocked.",
+        "accept it",
+    ),
+    ("the audit found orphans", {"audit": (3, 0, 0)}, "audit-orphans", ATTENTION, "3 files that no", "retention audit"),
+    ("the audit found losses", {"audit": (0, 2, 0)}, "audit-missing", ATTENTION, "2 letters whose", "retention audit"),
+    ("the audit found others", {"audit": (0, 0, 99)}, "audit-unrecognised", ATTENTION, "99 files", "retention audit"),
+    ("dead sessions pile up", {"dead_sessions": 50_001}, "dead-sessions", ATTENTION, "50,000 dead", "sessions purge"),
+    (
+        "a part can't be had",
+        {"unknown": {"sweeps": "QueryCanceled"}},
+        "unknown",
+        ACT,
+        "how sweeps is: Query",
+        "Fix what",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("differs", "state", "severity", "says", "do"), [row[1:] for row in BAD], ids=[row[0] for row in BAD]
+)
+def test_a_bad_state_is_judged_and_told_alike_everywhere(differs, state, severity, says, do):
+    found = judge(Facts(**WELL | differs))
+    first = found.verdicts[0]
+    assert (first.state, first.severity) == (state, severity)
+    assert says in first.sentence
+    assert do in first.do
+    assert found.headline.startswith(first.sentence)
+    assert found.severity == severity
+    assert found.exit_code == {ACT: 1, ATTENTION: 3}[severity]
+    told = json.loads(json.dumps(found.as_json()))
+    assert (told["severity"], told["verdicts"][0]["state"]) == (severity.word, state)
+    assert told["verdicts"][0]["runbook"] == f"docs/operations.md#{ANCHORS[state]}"
+
+
+def test_the_table_has_every_state():
+    assert {row[2] for row in BAD} == set(ANCHORS)
+
+
+@pytest.mark.parametrize(
+    ("differs", "severity"),
+    [
+        ({}, HEALTHY),
+        ({"run_is_going": True}, WORKING),
+        ({"kept": [Kept("overdue", "email", 60, False, True, timedelta(hours=2))]}, HEALTHY),
+        ({"kept": [Kept("on hold", "email", 60, False, False, timedelta(days=2))]}, HEALTHY),
+        ({"blocked_sweeps": [BlockedSweeps("email", "on-hold", 1, AGO)]}, HEALTHY),
+        ({"dispatcher_seen_at": NOW - timedelta(minutes=4)}, HEALTHY),
+        ({"dead_sessions": 50_000}, HEALTHY),
+        ({"deletion_asked_for_at": NOW - timedelta(hours=48)}, HEALTHY),
+        ({"audit": (0, 0, 0)}, HEALTHY),
+    ],
+    ids=str,
+)
+def test_only_what_is_well_is_green(differs, severity):
+    found = judge(Facts(**WELL | differs))
+    assert (found.severity, found.exit_code, found.verdicts, found.next_action) == (severity, 0, (), None)
+
+
+def test_a_dispatcher_is_silent_a_moment_after_three_intervals_and_a_minute():
+    found = judge(Facts(**WELL | {"dispatcher_seen_at": NOW - timedelta(minutes=4, seconds=1)}))
+    assert [one.state for one in found.verdicts] == ["dispatcher-silent"]
+
+
+def test_the_third_failure_in_a_row_is_one_to_act_on():
+    by_attempts = [judge(Facts(**WELL | {"failing": [Failing("sms", "E", 1, n, NOW)]})).severity for n in (2, 3)]
+    assert by_attempts == [ATTENTION, ACT]
+
+
+def test_the_worst_comes_first_and_the_others_are_counted():
+    found = judge(Facts(**WELL | {"paused": ("x", "olga", AGO), "audit": (1, 0, 0), "deletions_blocked": 2}))
+    assert [one.state for one in found.verdicts] == ["deletion-blocked", "paused", "audit-orphans"]
+    assert found.headline == "2 account deletions are blocked. And 2 more things to look at."
+    assert (found.of("accounts"), found.of("letter"), found.of("email")) == (ACT, ATTENTION, HEALTHY)
+
+
+def test_every_state_leads_to_a_heading_of_the_runbook_and_is_in_its_table():
+    text = RUNBOOK.read_text()
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).strip().replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+    assert set(ANCHORS.values()) <= headings
+    assert all(f"`{state}`" in text for state in ANCHORS)
