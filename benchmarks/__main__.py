@@ -14,10 +14,10 @@ from typing import IO, cast
 import structlog
 from rich.console import Console
 
-from app.local.environment import isolated_environment, replaced_environment
 from benchmarks.bench import SMALL_SCALE, Bench
 from benchmarks.catalogue import NAMES
 from benchmarks.measures import result_line, table
+from dev.environment import isolated_environment, replaced_environment
 
 RESULTS = Path(__file__).parent / "results"
 

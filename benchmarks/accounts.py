@@ -19,17 +19,18 @@ import psycopg2
 from sqlalchemy import event
 
 from app import clock
-from app.accounts.plan import PLAN, Action, Child
-from app.accounts.requests import ISOLATION, mark_for_deletion
-from app.accounts.steps import Outcome, Work, lease_until, work
-from app.dao import user_deletions_dao
+from app.accounts.requests import mark_for_deletion
+from app.accounts.steps import Outcome, Work, work
+from app.dao.deletion_plan import PLAN, Action, Child
+from app.dao.user_deletions_dao import DELETIONS
 from app.db import db
-from app.local.product import migrate
+from app.engine import leases
 from app.storage.client import Deadline
 from benchmarks import connections
 from benchmarks.bench import Bench
 from benchmarks.measures import Measure, shown
 from benchmarks.product import product
+from dev.product import migrate
 
 ROWS = 1_000_000
 TABLES = 60
@@ -159,8 +160,8 @@ def _ours(bench: Bench, name: str) -> Seen:
         bench.checkpoint()
         with _others_at_work(url, seen), _transactions_timed(seen):
             began = perf_counter()
-            with db.transaction(isolation_level=ISOLATION) as connection:
-                mark_for_deletion(connection, USER, by="operator", by_id=None, now=clock.now())
+            with db.transaction() as connection:
+                mark_for_deletion(connection, USER, by="operator", by_id=None, now=clock.now(), plan=WIDE_PLAN)
             _delete_account(app.extensions["settings"])
             seen.seconds = perf_counter() - began
         _require_nothing_left(url)
@@ -170,16 +171,12 @@ def _ours(bench: Bench, name: str) -> Seen:
 def _delete_account(settings: Any) -> None:
     now = clock.now()
     with db.transaction() as connection:
-        lease = user_deletions_dao.claim(
-            connection,
-            USER,
-            uuid4(),
-            now=now,
-            until=lease_until(settings),
-            retry_base_seconds=1,
-            retry_longest_seconds=1,
+        taken = leases.acquire(
+            connection, DELETIONS, USER, now=now, seconds=settings.lease_seconds, retry=leases.BackOff(1)
         )
-    if lease is None or work(Work(settings, lease, Deadline(BUDGET_SECONDS), plan=WIDE_PLAN)) is not Outcome.COMPLETE:
+    if taken is None:
+        raise RuntimeError("somebody else deletes the account")
+    if work(Work(settings, USER, taken[0], Deadline(BUDGET_SECONDS), plan=WIDE_PLAN)) is not Outcome.COMPLETE:
         raise RuntimeError("the account was not deleted")
 
 

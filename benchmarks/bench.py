@@ -6,16 +6,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
 
-from app.local.directory import StackDirectory, sweep
-from app.local.postgres import EmbeddedPostgres
-from app.local.product import migrate
-from app.local.signals import endings_interrupt
 from benchmarks import connections
 from benchmarks.platform import Platform, fill
+from dev.directory import StackDirectory, sweep
+from dev.postgres import EmbeddedPostgres
+from dev.product import migrate
+from dev.signals import endings_interrupt
 
 # fsync, WAL and full pages as production has them (`durable`). Checkpoints come when a benchmark asks for one and
 # vacuum never: both would hit whichever method is running just then.
@@ -73,15 +74,20 @@ class Bench:
     @contextmanager
     def copy(self, name: str, change: Callable[[Any], None] | None = None) -> Iterator[str]:
         """The URL of a copy of the platform, changed by `change(connection)`, dropped at the end of the block."""
-        template = self.platform.database
-        with self._dropped(name) as unique:
-            # Files are copied instead of written to the WAL, which a checkpoint of its own follows.
-            self._execute(f'CREATE DATABASE "{unique}" TEMPLATE "{template}" STRATEGY file_copy')
-            url = self.server.url_of(unique)
+        with self.copy_of(self.server.url_of(self.platform.database), name) as url:
             if change:
                 with connections.owner(url) as connection:
                     change(connection)
             yield url
+
+    @contextmanager
+    def copy_of(self, url: str, name: str) -> Iterator[str]:
+        """The URL of a copy of the database at `url`, to which nothing is connected, dropped at the end."""
+        template = urlsplit(url).path.removeprefix("/")
+        with self._dropped(name) as unique:
+            # Files are copied instead of written to the WAL, which a checkpoint of its own follows.
+            self._execute(f'CREATE DATABASE "{unique}" TEMPLATE "{template}" STRATEGY file_copy')
+            yield self.server.url_of(unique)
 
     def empty_database(self, name: str) -> str:
         """The URL of an empty database, which lives as long as the server."""

@@ -11,13 +11,13 @@ from app import clock
 from app.dao import notifications_dao
 from app.dao.notifications_dao import REAL, Scope
 from app.db import db
-from app.local.product import migrate
 from benchmarks import connections, reference
 from benchmarks.bench import Bench
 from benchmarks.measures import Measure, shown
 from benchmarks.methods import BUFFERS, CHOICE
 from benchmarks.platform import NAMESPACE
 from benchmarks.product import product
+from dev.product import migrate
 
 ROWS_OF_THE_SERVICE = 30_000
 SIZES = (300_000, 3_000_000, 10_000_000)

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+from app.dao.chains_dao import Wake
 from app.retention import chains, nightly
 from benchmarks import connections
 from benchmarks.bench import Bench
@@ -30,6 +31,7 @@ SERVICES_WITH_A_HANDFUL = 20
 LETTERS_KEPT, LETTERS_KEPT_SMALL = 20_000, 4_000
 DAYS_KEPT = 4_000
 KEYS_PER_REQUEST = 1_000
+LETTERS_OF_ONE_DAY = 5
 
 LEFT = "SELECT count(*) FROM notifications WHERE service_id <> ALL (%(kept)s::uuid[])"
 STEPS = """
@@ -78,6 +80,11 @@ def run(bench: Bench) -> list[Measure]:
         ),
         Measure("letters left", ours.rows_left, at_most=0, is_count=True),
         Measure("files of others gone", ours.files_gone_of_others, at_most=0, is_count=True),
+        Measure(
+            f"S3 requests for a day's {count * LETTERS_OF_ONE_DAY:,} letters of {count:,} services, alone in a folder",
+            _requests_of_one_day(bench, count),
+            at_most=20,
+        ),
     ]
 
 
@@ -99,10 +106,7 @@ def _night(bench: Bench, name: str, count: int, *, is_on: bool) -> Night:
     ):
         kept, pages = _fill(bench, connection, server, count)
         of_others = LETTERS_KEPT_SMALL if bench.small else LETTERS_KEPT
-        waiting = nightly.fan_out("letter")
-        while waiting:
-            wake = waiting.pop(0)
-            waiting += chains.run_step(wake.chain, wake.step, None)
+        _do_all(nightly.fan_out("letter"))
         with connection.cursor() as cursor:
             cursor.execute(STEPS)
             steps, deletes = cursor.fetchone()
@@ -110,6 +114,27 @@ def _night(bench: Bench, name: str, count: int, *, is_on: bool) -> Night:
         gone = of_others - server.count(LETTERS_BUCKET)
         most = 1.2 * pages + SERVICES_WITH_A_HANDFUL
         return Night(server.take_requests(), most, steps, deletes, rows_left, gone)
+
+
+def _requests_of_one_day(bench: Bench, count: int) -> int:
+    with (
+        empty_platform(bench, "folders_one_day") as url,
+        s3_server(waits=False) as server,
+        product(url, aws_endpoint_url_s3=server.url, fan_out_spread_seconds=0) as app,
+        connections.owner(url) as connection,
+        app.app_context(),
+    ):
+        small = services(connection, "small", count)
+        send(connection, server, dict.fromkeys(small, LETTERS_OF_ONE_DAY), overdue_day())
+        connections.run(connection, "ANALYZE")
+        _do_all(nightly.fan_out("letter"))
+        return server.take_requests().total()
+
+
+def _do_all(waiting: list[Wake]) -> None:
+    while waiting:
+        wake = waiting.pop(0)
+        waiting += chains.run_step(wake.chain, wake.step, None)
 
 
 def _fill(bench: Bench, connection: Any, server: S3Server, count: int) -> tuple[list[UUID], int]:

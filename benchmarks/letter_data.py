@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from app import clock
-from app.local.stack import BUCKETS
 from app.retention.cutoffs import cutoff
 from app.retention.tools import tools
 from app.storage.naming import Letter
 from benchmarks import connections
 from benchmarks.platform import NAMESPACE, SEED
 from benchmarks.s3_server import S3Server
+from dev.stack import BUCKETS
 
 LETTERS_BUCKET = BUCKETS["S3_BUCKET_LETTERS_PDF"]
 DAYS_OF_RETENTION = 7

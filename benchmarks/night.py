@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from app import clock
-from app.local.stack import BUCKETS
 from app.retention.cutoffs import cutoff
 from app.retention.tools import tools
 from benchmarks import connections, reference
@@ -30,6 +29,7 @@ from benchmarks.platform import FILL_NOTIFICATIONS, NOTIFICATIONS, SEED, SERVICE
 from benchmarks.product import product
 from benchmarks.s3_server import s3_server
 from benchmarks.schema import empty_platform
+from dev.stack import BUCKETS
 
 MESSAGES, LETTERS = 1_000_000, 100_000
 SHARE_OF_LETTERS = 51 / 1024

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from celery import Celery
 
-from app.local import environment, product
-from app.local.broker import EmbeddedBroker
-from app.local.directory import StackDirectory
-from app.local.processes import Child
-from app.local.stack import BUCKETS
 from benchmarks.s3_server import S3Server
+from dev import environment, product
+from dev.broker import EmbeddedBroker
+from dev.directory import StackDirectory
+from dev.processes import Child
+from dev.stack import BUCKETS
 
 APPLICATION = "benchmarks.night_worker"
 QUEUE = "retention-nightly"
@@ -90,13 +89,13 @@ class Records:
 class NightRun:
     """Sends the first message, waits, and reads what was written down."""
 
-    def __init__(self, directory: Path, variables: dict[str, str], broker: EmbeddedBroker) -> None:
-        self._directory, self._variables, self._broker = directory, variables, broker
+    def __init__(self, directory: Path, broker: EmbeddedBroker) -> None:
+        self._directory, self._broker = directory, broker
 
     def send(self, task: str, *arguments: Any) -> None:
         """A message, as anybody sends one."""
-        command = [sys.executable, "-m", "celery", "-A", APPLICATION, "call", task, "--args", json.dumps(arguments)]
-        subprocess.run(command, env=self._variables, cwd=product.ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        with Celery(broker=self._broker.url, set_as_current=False) as sender:
+            sender.send_task(task, arguments, queue=QUEUE)
 
     def wait(self, is_over: Callable[[], bool], most_seconds: float) -> bool:
         """Until it is over, and no message waits or is being worked on. Returns False when the time is up."""
@@ -143,7 +142,7 @@ def night_run(database_url: str, s3: S3Server, *, with_beat: bool, quick: bool) 
         if with_beat:
             log = directory.path / "beat.log"
             children.append(Child("beat", product.beat(directory.path), log=log, env=variables, cwd=product.ROOT))
-        yield NightRun(directory.path, variables, broker)
+        yield NightRun(directory.path, broker)
     finally:
         for child in reversed(children):
             child.stop()

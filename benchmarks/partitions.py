@@ -72,7 +72,6 @@ class Days:
         cost, began_at = Cost(), self._wal()
         to_go, to_stay = self._row(partitions_sql.TO_MOVE, number)
         before = self._size("by_day", "history_by_day")
-        copied_from = clock.to_column(clock.now())
         with _timed(cost, "copy ahead"):
             self._copy(number)
         with _timed(cost, "indexes"):
@@ -80,7 +79,7 @@ class Days:
                 self._run(statement, number)
         self._run(partitions_sql.LATE_STATUSES, number)
         with _timed(cost, "swap"):
-            self._swap(number, copied_from)
+            self._swap(number)
         cost.rows, cost.wait = to_go, cost.seconds["swap"]
         cost.wal_bytes = self._wal() - began_at
         cost.freed = before - self._size("by_day", "history_by_day")
@@ -106,10 +105,10 @@ class Days:
         for begins, ends in zip(bounds, [*bounds[1:], "infinity"], strict=True):
             self._run(partitions_sql.COPY_AHEAD, number, {"from": begins, "to": ends})
 
-    def _swap(self, number: int, copied_from: Any) -> None:
+    def _swap(self, number: int) -> None:
         connections.run(self._connection, "BEGIN")
         self._run(partitions_sql.LOCK, number)
-        self._run(partitions_sql.CATCH_UP, number, {"copied_from": copied_from})
+        self._run(partitions_sql.CATCH_UP, number)
         self._run(partitions_sql.KEEP, number)
         to_go, copied = self._row(partitions_sql.COUNTS, number)
         assert to_go == copied, f"{to_go} rows were to go, {copied} are in history: nothing is swapped"
@@ -127,7 +126,8 @@ class Days:
             return tuple(cursor.fetchone())
 
     def _named(self, statement: str, number: int) -> str:
-        return statement.format(day=f"day_{number}", history=f"history_{number}", kept=f"kept_{number}")
+        parts = ("day", "history", "kept", "copied")
+        return statement.format(**{part: f"{part}_{number}" for part in parts})
 
     def _values_of(self, number: int) -> dict[str, Any]:
         begins = clock.to_column(self._oldest + timedelta(days=number))

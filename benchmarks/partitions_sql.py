@@ -21,13 +21,19 @@ ANALYZE {day}
 # Ahead of the swap, in short transactions, into a table that nobody sees yet.
 NEW_HISTORY = """
 CREATE TABLE {history} (LIKE notification_history INCLUDING DEFAULTS,
-                        CHECK (created_at >= %(begins)s AND created_at < %(ends)s))
+                        CHECK (created_at >= %(begins)s AND created_at < %(ends)s));
+CREATE UNLOGGED TABLE {copied} (id uuid, version text)
 """
 BOUNDS = """
 SELECT created_at FROM (SELECT created_at, row_number() OVER (ORDER BY created_at) AS n FROM {day}) AS numbered
 WHERE n %% %(rows)s = 1 ORDER BY n
 """
+# Each row's version is noted in the same snapshot: the number of the transaction that wrote it.
 COPY_AHEAD = f"""
+WITH noted AS (
+    INSERT INTO {{copied}}
+    SELECT n.id, n.xmin::text FROM {{day}} AS n WHERE created_at >= %(from)s AND created_at < %(to)s AND {GOES}
+)
 INSERT INTO {{history}} ({HISTORY_COLUMNS})
 SELECT {HISTORY_COLUMNS} FROM {{day}} AS n
 WHERE created_at >= %(from)s AND created_at < %(to)s AND {GOES}
@@ -43,10 +49,13 @@ INDEX = (
 
 # The swap: one transaction, and nobody writes to the day from its first statement on.
 LOCK = "SET LOCAL lock_timeout = '2s'; LOCK TABLE {day} IN ACCESS EXCLUSIVE MODE"
+# A version is compared for equality, never by order: numbers wrap. `updated_at` says nothing: not every writer sets it.
 CATCH_UP = f"""
 INSERT INTO {{history}} ({HISTORY_COLUMNS})
-SELECT {HISTORY_COLUMNS} FROM {{day}} AS n WHERE updated_at >= %(copied_from)s AND {GOES}
-ON CONFLICT (id) DO UPDATE SET notification_status = excluded.notification_status, updated_at = excluded.updated_at
+SELECT {HISTORY_COLUMNS} FROM {{day}} AS n
+WHERE {GOES} AND (n.id, n.xmin::text) NOT IN (SELECT id, version FROM {{copied}})
+ON CONFLICT (id) DO UPDATE SET notification_status = excluded.notification_status, updated_at = excluded.updated_at;
+DROP TABLE {{copied}}
 """
 KEEP = f"INSERT INTO {{kept}} SELECT * FROM {{day}} AS n WHERE {STAYS}"
 # Promise 3: as many as were to go, or all of it is rolled back.
@@ -76,9 +85,9 @@ DELETE FROM notifications AS n
 WHERE created_at >= %(begins)s AND created_at < %(ends)s AND NOT {STAYS} AND key_type = 'test'
 """
 
-# Receipts that arrive late, between the copy and the swap.
+# Receipts that arrive late, between the copy and the swap, from a writer that leaves updated_at alone.
 LATE_STATUSES = f"""
-UPDATE {{day}} SET notification_status = 'temporary-failure', updated_at = clock_timestamp() AT TIME ZONE 'UTC'
+UPDATE {{day}} SET notification_status = 'temporary-failure'
 WHERE id IN (SELECT id FROM {{day}} AS n WHERE {GOES} ORDER BY id LIMIT %(late)s)
 """
 TO_MOVE = f"""

@@ -11,10 +11,11 @@ from flask import Flask
 from app import clock, config, create_app
 from app.dao.chains_dao import REAL, Wake
 from app.db import db
-from app.local.stack import BUCKETS
 from app.retention import chains, nightly
 from app.retention.nightly import Overdue
 from benchmarks.methods import Task
+from benchmarks.platform import DAYS_OF_RETENTION
+from dev.stack import BUCKETS
 
 # Nobody is asked here: emails and text messages have no files, and no message is sent.
 ENVIRONMENT = {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", **BUCKETS}
@@ -57,7 +58,7 @@ class Ours:
         with self._app.app_context():
             now = clock.now()
             night = clock.local_date(now, self._app.extensions["settings"].zone)
-            overdue = Overdue(task.service_id, task.cutoff)
+            overdue = Overdue(task.service_id, task.cutoff, DAYS_OF_RETENTION)
             return nightly.open_chains(night, task.notification_type, overdue, now, now)
 
     def _moved(self) -> int:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from app.local.environment import replaced_environment
+from dev.environment import replaced_environment
 from tests.fakes.many_files import ManyFiles
 from tests.fakes.scripted_s3 import Answer, Asked, scripted_s3
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.local.product import migrate
 from benchmarks.bench import Bench
+from dev.product import migrate
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from typing import Any
 
 from app import clock
 from app.accounts import session_cleanup, session_rebuild
-from app.local.product import migrate
 from benchmarks import connections
 from benchmarks.bench import Bench
 from benchmarks.measures import Measure, shown
 from benchmarks.product import product
+from dev.product import migrate
 
 DEAD, LIVING = 2_600_000, 9
 FEW_DEAD = 10_000

@@ -28,7 +28,8 @@ COUNTS = """
 SELECT (SELECT count(*) FROM notifications), (SELECT count(*) FROM notification_history),
        (SELECT coalesce(sum(moved), 0)::bigint FROM retention.steps)
 """
-SPAWN = multiprocessing.get_context("spawn")
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])  # what is imported once need not be by each worker
 
 
 @dataclass
@@ -98,19 +99,19 @@ def _counts(url: str) -> tuple[int, int, int]:
 def _share(shared: Shared, key: tuple[str, int], url: str, task: Task, rows_per_slice: int) -> None:
     """Start the workers, then let them begin together; timed until the last of them has moved its last row."""
     name, workers = key
-    begin, seconds = SPAWN.Barrier(workers), SPAWN.Queue()
+    begin, seconds = PROCESSES.Barrier(workers), PROCESSES.Queue()
     with connections.owner(url) as connection:
         warm(connection, task, None)
     before = _counts(url)[0]
     if name == "ours":
-        queue = SPAWN.Queue()
+        queue = PROCESSES.Queue()
         with product(url, rows_per_slice=rows_per_slice) as app:
             for wake in Ours(app).open(task):
                 queue.put(wake)
         arguments: list[tuple[Any, ...]] = [(url, queue, begin, seconds)] * workers
     else:
         arguments = [(url, task, part, workers, begin, seconds) for part in range(workers)]
-    processes = [SPAWN.Process(target=_ours if name == "ours" else _floor, args=given) for given in arguments]
+    processes = [PROCESSES.Process(target=_ours if name == "ours" else _floor, args=given) for given in arguments]
     for process in processes:
         process.start()
     longest = max(seconds.get(timeout=SECONDS_TO_WAIT) for _ in processes)
