@@ -16,6 +16,7 @@ export PYTHONHASHSEED ?= 0
 # Where a shell forbids it to keep what it compiles, each of hundreds of processes compiles the product and its tests anew.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
+PYTEST ?= $(BIN)/python -m pytest
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
@@ -44,7 +45,7 @@ shell: setup ## flask shell on the stack that `make up` runs
 	@$(BIN)/python -m dev shell
 
 test: setup ## the whole suite, on embedded servers (PROCESSES=0: in one process)
-	@$(BIN)/python -m pytest $(IN_PROCESSES)
+	@$(PYTEST) $(IN_PROCESSES)
 
 test-fast: setup ## within a minute: the unit tests, and those of the steps themselves
 	@$(BIN)/python -m pytest -q $(IN_PROCESSES) $(FAST)
