@@ -81,9 +81,10 @@ release: setup ## build the sdist and the wheel into dist/, and try the wheel in
 audit: setup ## known vulnerabilities of the locked packages; fails when the service can't be asked
 	@$(BIN)/python .ci/audit.py
 
-docs: setup ## write docs/configuration.md and docs/reference.md from the code
+docs: setup ## write what is generated of docs/ from the code
 	@$(BIN)/python -m app.config_reference > docs/configuration.md
 	@$(BIN)/python -m app.reference > docs/reference.md
+	@$(BIN)/python -m app.policies_reference
 
 lock: setup ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

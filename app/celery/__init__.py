@@ -122,6 +122,8 @@ def _refuse_a_database_that_does_not_fit(**_: Any) -> None:
     app = create_app()
     try:
         with app.app_context():
+            for problem in app.extensions["policies"].problems:
+                log.error("policy-wrong", why=str(problem))
             for finding in blockers():
                 log.error("precondition-failed", why=finding.in_full, blocks=sorted(finding.blocks))
             check_accounts(app.extensions["settings"])

@@ -15,6 +15,7 @@ from app.cli.archive import archive_commands
 from app.cli.audit import audit_command
 from app.cli.errors import SentencesGroup, could_not_ask
 from app.cli.history import history_command
+from app.cli.policies import policies_command
 from app.cli.rehearse import rehearse_command
 from app.cli.words import Words, operator
 from app.dao import overview_dao
@@ -40,6 +41,7 @@ retention = SentencesGroup("retention", help="Personal data past its retention: 
 retention.add_command(audit_command)
 retention.add_command(archive_commands)
 retention.add_command(history_command)
+retention.add_command(policies_command)
 retention.add_command(rehearse_command)
 
 

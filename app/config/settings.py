@@ -14,6 +14,7 @@ from app.config.archive import ArchiveSettings
 from app.config.night import NightSettings
 from app.config.operation import OperationSettings
 from app.config.platform import BUCKETS_UNSET, PlatformSettings
+from app.config.policies import PolicySettings
 
 FROM_JSON = {
     "letter_postage_classes",
@@ -33,7 +34,9 @@ class SettingsError(click.ClickException, ValueError):
 
 
 # Fields are listed, and checked, from the last class to the first: each may look at those of the classes behind it.
-class Settings(OperationSettings, AccountSettings, ArchiveSettings, NightSettings, PlatformSettings, BaseSettings):
+class Settings(
+    OperationSettings, AccountSettings, PolicySettings, ArchiveSettings, NightSettings, PlatformSettings, BaseSettings
+):
     """Every setting of the product. The variable is the field's name in capitals."""
 
     model_config = SettingsConfigDict(case_sensitive=False, frozen=True, extra="ignore", env_file=None)

@@ -6,7 +6,7 @@ for the names in the tables of statuses and of types, if the role may read them.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.dao.catalogue import (
     NOTIFICATIONS,
     PLATFORM_TABLES,
     WORKERS,
+    Casts,
     Catalogue,
     Column,
     ForeignKey,
@@ -187,7 +188,7 @@ FOREIGN_KEYS = text(
     JOIN pg_class AS referred ON referred.oid = k.confrelid
     JOIN pg_namespace AS referred_schema ON referred_schema.oid = referred.relnamespace
     WHERE k.contype = 'f' AND k.conparentid = 0
-      AND (k.confrelid = CAST(:notifications AS oid) OR k.conrelid = ANY (CAST(:oids AS oid[])))
+      AND (k.confrelid = ANY (CAST(:referred AS oid[])) OR k.conrelid = ANY (CAST(:oids AS oid[])))
     ORDER BY c.relname, k.conname
     """
 )
@@ -297,7 +298,8 @@ def read(connection: Connection, schema: str | None = None) -> Catalogue:
         name: _by_oid(connection.execute(statement, of_tables).mappings().all()) for name, statement in PARTS.items()
     }
     oid_of = {row["name"]: row["oid"] for row in found}
-    keys = connection.execute(FOREIGN_KEYS, {"notifications": oid_of.get(NOTIFICATIONS), **of_tables}).mappings().all()
+    referred = [oid_of[name] for name in (NOTIFICATIONS,) if name in oid_of]
+    keys = connection.execute(FOREIGN_KEYS, {"referred": referred, **of_tables}).mappings().all()
     policies = row_security(connection, {*oids, *(row["oid"] for row in keys)})
     tables = {
         row["name"]: _table(
@@ -329,6 +331,42 @@ def read(connection: Connection, schema: str | None = None) -> Catalogue:
         statuses=statuses,
         types=types,
         type_shares=_shares(connection, tables.get(NOTIFICATIONS)),
+    )
+
+
+@dataclass(frozen=True)
+class OtherTables:
+    """Tables that are asked for by name, their foreign keys in either direction, and what the role may do."""
+
+    role: str
+    tables: tuple[Table, ...]
+    keys: tuple[ForeignKey, ...]
+    held_on: Mapping[tuple[str, str], frozenset[str]]
+    usable_schemas: frozenset[str]
+    casts: Casts
+
+
+def others(connection: Connection, names: Collection[str], schema: str | None) -> OtherTables:
+    """Those of these tables that there are, in `schema` or where the search path finds them."""
+    found = connection.execute(RELATIONS, {"names": sorted(names), "schema": schema}).mappings().all()
+    oids = [row["oid"] for row in found]
+    parts = {
+        name: _by_oid(connection.execute(statement, {"oids": oids}).mappings().all())
+        for name, statement in PARTS.items()
+    }
+    keys = connection.execute(FOREIGN_KEYS, {"referred": oids, "oids": oids}).mappings().all()
+    policies = row_security(connection, {*oids, *(row["oid"] for row in keys)})
+    tables = tuple(
+        _table(row, policies[row["oid"]], **{name: of_oid[row["oid"]] for name, of_oid in parts.items()})
+        for row in found
+    )
+    return OtherTables(
+        role=connection.execute(WHERE).mappings().one()["role"],
+        tables=tables,
+        keys=tuple(_foreign_key(row, policies) for row in keys),
+        held_on=_held(connection, {*oids, *(oid for row in keys for oid in (row["oid"], row["referred_oid"]))}),
+        usable_schemas=_usable(connection, tables, keys),
+        casts=_casts(connection, tables),
     )
 
 
