@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 import structlog
+from sqlalchemy import Connection
 
 from app import clock
 from app.archive import files, policy
@@ -84,11 +85,14 @@ def take_turn(tools: Tools) -> Turn:
             )
     if archive is None:  # somebody else has just begun the same window
         return Turn(more=True, not_before=now + RETRY)
-    return _go_on(tools, archive, tools.requests(deadline), deadline)
+    try:
+        return _go_on(tools, archive, tools.requests(deadline), deadline)
+    except LeaseLost:
+        log.info("archive-left-to-another", archive=archive.id)
+        return Turn(more=True)
 
 
 def _go_on(tools: Tools, archive: Archive, requests: Requests, deadline: Deadline) -> Turn:
-    begun = archive
     try:
         while (
             archive.state in archives_dao.UNFINISHED and deadline.remaining() > tools.settings.step_budget_seconds / 2
@@ -97,17 +101,12 @@ def _go_on(tools: Tools, archive: Archive, requests: Requests, deadline: Deadlin
             if isinstance(moved, Turn):
                 return moved
             archive = moved
-    except LeaseLost:
-        log.info("archive-left-to-another", archive=begun.id)
-        return Turn(more=True)
     except (Stopped, BucketRefuses, archived.NotDeleted) as error:
         why = getattr(error, "reason", None) or getattr(error, "code", None) or str(error)
         log.error("archive-storage-failed", archive=archive.id, state=archive.state, why=why, bucket=archive.bucket)
         return _put_off(archive, RETRY, why)
-    except ColumnsChanged as error:
-        return _written_anew(tools, archive, requests, str(error))
-    except (Differs, archived.Gone) as error:
-        return _written_anew(tools, archive, requests, str(error))
+    except (ColumnsChanged, Differs, archived.Gone) as error:
+        return _written_anew(tools, archive, requests, error)
     except CannotBeArchived as error:
         log.error("archive-impossible", archive=archive.id, window=archive.window_from.isoformat(), why=str(error))
         return _given_up(tools, archive, requests, str(error))
@@ -160,25 +159,26 @@ def _put_off(archive: Archive, by: timedelta, why: str | None) -> Turn:
     return Turn(archive, more=False, stopped=why)
 
 
-def _written_anew(tools: Tools, archive: Archive, requests: Requests, why: str) -> Turn:
-    """The file is not what it must be. Where rows were deleted because of it, it is left to a person."""
+def _written_anew(tools: Tools, archive: Archive, requests: Requests, error: Exception) -> Turn:
+    """The file is not what it must be. Where rows were deleted because of it, it stays as it is."""
+    why = str(error)
     log.error("archive-differs", archive=archive.id, key=archive.key, state=archive.state, why=why)
-    if archive.removed:
-        return _rest_of_it_stays(archive, why)
-    if archive.failures + 1 >= MOST_FAILURES:
-        return _given_up(tools, archive, requests, why)
     with db.transaction() as connection:
-        archive = archives_dao.write_anew(connection, archive, clock.now(), why)
-    return Turn(archive, more=True)
+        # As it is now: pages of it may have gone since it was read.
+        archive = archives_dao.lock(connection, archive)
+        if archive.removed:
+            return _rest_of_it_stays(connection, archive, error)
+        if archive.failures + 1 < MOST_FAILURES:
+            return Turn(archives_dao.write_anew(connection, archive, clock.now(), why), more=True)
+    return _given_up(tools, archive, requests, why)
 
 
-def _rest_of_it_stays(archive: Archive, why: str) -> Turn:
+def _rest_of_it_stays(connection: Connection, archive: Archive, error: Exception) -> Turn:
     """Rows of the file are gone from the table already, so that it must stay: it is done with those, and the other rows
-    go to another file.
+    go to another file. Whatever is wrong with the file itself is left to a person.
     """
-    with db.transaction() as connection:
-        archive = archives_dao.set_done(connection, archive, clock.now())
-        archives_dao.note_verified(connection, archive, None, why)
+    archive = archives_dao.set_done(connection, archive, clock.now())
+    archives_dao.note_verified(connection, archive, None, None if isinstance(error, ColumnsChanged) else str(error))
     return Turn(archive, more=True)
 
 

@@ -1,7 +1,8 @@
 """The manifest of archived files: one row a file, whose state is the truth.
 
 A file is somebody's to work on while its row has a lease. Every statement that changes a file's row names the lease's
-token, so that a worker that has outlived its lease changes nothing. Times are aware.
+token, so that a worker that has outlived its lease changes nothing, and the state that it follows: no row is deleted
+because of a file that is not verified. Times are aware.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +18,7 @@ UNFINISHED = (WRITING, WRITTEN, VERIFIED, DELETING)
 
 
 class LeaseLost(RuntimeError):
-    """Another worker has gone on with the file, or is about to. Nothing was changed."""
+    """Another worker has gone on with the file, or is about to, or it is in another state. Nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -100,28 +101,31 @@ SET_WRITTEN = text(
     UPDATE retention.archives
     SET state = 'written', version_id = :version_id, etag = :etag, bytes = :bytes, sha256 = :sha256, schema = :schema,
         rows = :rows, services = :services, first_created_at = :first, last_created_at = :last
-    WHERE id = :id AND lease_token = :token RETURNING *
+    WHERE id = :id AND lease_token = :token AND state = 'writing' RETURNING *
     """
 )
 SET_VERIFIED = text(
     """
     UPDATE retention.archives SET state = 'verified', verified_at = :now, failures = 0, problem = NULL
-    WHERE id = :id AND lease_token = :token RETURNING *
+    WHERE id = :id AND lease_token = :token AND state = 'written' RETURNING *
     """
 )
 SET_DELETING = text(
-    "UPDATE retention.archives SET state = 'deleting' WHERE id = :id AND lease_token = :token RETURNING *"
+    """
+    UPDATE retention.archives SET state = 'deleting'
+    WHERE id = :id AND lease_token = :token AND state = 'verified' RETURNING *
+    """
 )
 ADD_REMOVED = text(
     """
     UPDATE retention.archives SET removed = removed + :removed, lease_until = greatest(lease_until, :until)
-    WHERE id = :id AND lease_token = :token RETURNING *
+    WHERE id = :id AND lease_token = :token AND state = 'deleting' RETURNING *
     """
 )
 SET_DONE = text(
     """
     UPDATE retention.archives SET state = 'done', finished_at = :now, lease_token = NULL, lease_until = NULL
-    WHERE id = :id AND lease_token = :token RETURNING *
+    WHERE id = :id AND lease_token = :token AND state = 'deleting' RETURNING *
     """
 )
 SET_VOID = text(
@@ -129,7 +133,8 @@ SET_VOID = text(
     UPDATE retention.archives
     SET state = 'void', finished_at = :now, retry_at = :retry_at, problem = :problem, lease_token = NULL,
         lease_until = NULL, rows = 0, services = NULL
-    WHERE id = :id AND lease_token = :token RETURNING *
+    WHERE id = :id AND lease_token = :token AND removed = 0
+      AND state IN ('writing', 'written', 'verified', 'deleting') RETURNING *
     """
 )
 WRITE_ANEW = text(
@@ -137,7 +142,8 @@ WRITE_ANEW = text(
     UPDATE retention.archives
     SET state = 'writing', failures = failures + 1, problem = :problem, retry_at = :retry_at, lease_token = NULL,
         lease_until = NULL
-    WHERE id = :id AND lease_token = :token RETURNING *
+    WHERE id = :id AND lease_token = :token AND removed = 0
+      AND state IN ('writing', 'written', 'verified', 'deleting') RETURNING *
     """
 )
 RELEASE = text(
@@ -208,7 +214,7 @@ SET_EXPIRED = text(
     """
     UPDATE retention.archives
     SET state = 'expired', finished_at = :now, services = NULL, lease_token = NULL, lease_until = NULL
-    WHERE id = :id AND lease_token = :token RETURNING *
+    WHERE id = :id AND lease_token = :token AND state = 'done' RETURNING *
     """
 )
 # Before a new file is begun, so that a worker that is killed leaves no file that nobody knows of.
@@ -232,7 +238,7 @@ SET_REWRITTEN = text(
     UPDATE retention.archives
     SET key = :key, key_to_delete = key, version_id = :version_id, etag = :etag, bytes = :bytes, sha256 = :sha256,
         rows = :rows, services = :services, verified_at = :now
-    WHERE id = :id AND lease_token = :token RETURNING *
+    WHERE id = :id AND lease_token = :token AND state = 'done' RETURNING *
     """
 )
 
