@@ -56,7 +56,7 @@ test-all: test ## the suite, and what may differ on the real PostgreSQL, Redis a
 mutants: setup ## put faults into a copy, one at a time, and see that the tests notice (docs/testing.md)
 	@$(BIN)/python -m tests.mutants
 
-faults: setup ## the fault laboratory's long form: over 200 seeded runs with real processes (BROKER=redis|rabbitmq|sqs VARIANT=a|b|c|d)
+faults: setup ## the fault laboratory's long form: over 200 seeded runs with real processes (BROKER=redis|rabbitmq|sqs VARIANT=va-notify)
 	@$(BIN)/python -m tests.faults --broker $(BROKER) --variant $(VARIANT)
 
 faults-short: setup ## each fault of the laboratory once (part of make test, too)

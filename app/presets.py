@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-PresetName = Literal["own", "a", "b", "c", "d"]
+PresetName = Literal["own", "govuk-notify", "gc-notify", "us-notify", "va-notify"]
 CutoffRuleName = Literal["local-midnight", "utc-midnight", "utc-end-of-day", "local-midnight-then-days"]
 LetterFilesName = Literal["by-status", "one-bucket", "no-files", "no-letters"]
 FolderDateName = Literal["created-at-local", "sent-at-utc"]
@@ -63,8 +63,8 @@ class Preset:
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
         "own": Preset("our own schema: five places for letters, local midnight", "newer"),
-        "a": Preset("five places for letters, local midnight", "keep"),
-        "b": Preset(
+        "govuk-notify": Preset("five places for letters, local midnight", "keep"),
+        "gc-notify": Preset(
             "letters have rows and no files and go in any status, the cut-off is the end of a UTC day",
             "update",
             MappingProxyType(
@@ -78,7 +78,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
             ),
             ("ses_feedback_id",),
         ),
-        "c": Preset(
+        "us-notify": Preset(
             "no letters, the cut-off is UTC midnight",
             "keep",
             MappingProxyType(
@@ -91,7 +91,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
             ),
             ("carrier",),
         ),
-        "d": Preset(
+        "va-notify": Preset(
             "letters go in any status; they are in one bucket, in a folder by the UTC date of sent_at, always of class "
             "2; the cut-off goes back from local midnight by days of 24 hours",
             "update",

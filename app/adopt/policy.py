@@ -84,7 +84,7 @@ def check(catalogue: Catalogue, preset: PresetName | None, settings: Settings, n
         columns = ", ".join(PRESETS[alike].known_by)
         yield look(
             "PLATFORM_PRESET",
-            f"these tables look like platform {alike}'s, which alone has {columns} in {NOTIFICATIONS}",
+            f"these tables look like {alike}'s, which alone has {columns} in {NOTIFICATIONS}",
             f"set PLATFORM_PRESET={alike}, or say --preset {alike} to compare with it",
         )
     if preset is None:
@@ -103,7 +103,7 @@ def _compared(preset: PresetName, settings: Settings, night: date) -> Iterator[F
             variable = policy.setting.upper()
             yield look(
                 variable,
-                f"{variable} is {_shown(policy.configured)}, and platform {preset} does {_shown(policy.today)} today",
+                f"{variable} is {_shown(policy.configured)}, and {preset} does {_shown(policy.today)} today",
                 f"set PLATFORM_PRESET={preset}, or {variable} by itself, to keep what the platform does",
             )
     changes = cutoff_differences(preset, settings, night)
@@ -114,22 +114,19 @@ def _compared(preset: PresetName, settings: Settings, night: date) -> Iterator[F
             "make sure that services were told so, or keep the platform's own rule",
         )
     if not changes:
-        yield note(
-            "cut-off", f"no night of the coming year keeps data longer or shorter than platform {preset} does today"
-        )
+        yield note("cut-off", f"no night of the coming year keeps data longer or shorter than {preset} does today")
     conflict = PRESETS[preset].history_conflict
     if conflict != "newer":
         yield note(
             "history",
-            f"where history has the id already, on platform {preset} {CONFLICTS[conflict]}; the pipeline: "
-            f"{CONFLICTS['newer']}",
+            f"where history has the id already, on {preset} {CONFLICTS[conflict]}; the pipeline: {CONFLICTS['newer']}",
         )
 
 
 def _sentence(preset: PresetName, change: Difference) -> str:
     longer = change.kept_longer > timedelta()
     return (
-        f"on the night of {change.night} a retention of {change.days} days was cut off by platform {preset} at "
+        f"on the night of {change.night} a retention of {change.days} days was cut off by {preset} at "
         f"{_time(change.before)} and would be at {_time(change.after)}: data is kept {_hours(abs(change.kept_longer))} "
         f"{'longer' if longer else 'shorter'} than before"
     )

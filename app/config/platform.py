@@ -78,7 +78,7 @@ class PlatformSettings(BaseModel):
     platform_preset: PresetName = Field(
         "own",
         description="Whose policies other settings begin with: our own schema's (`own`) or those of a platform of "
-        "the family (`a` to `d`: docs/adopting.md). What is set by itself counts before the preset. Unset, "
+        "the family (docs/adopting.md). What is set by itself counts before the preset. Unset, "
         "`flask retention adopt` takes it for not known whose rules a platform follows, and compares nothing.",
     )
     platform_schema: Identifier | None = Field(

@@ -33,7 +33,7 @@ COMMAND = re.compile(r"flask --app app (retention [^`#\n]+?|doctor)(?=\s*[`#\n])
 LIVE, HISTORY = "notifications", "notification_history"
 SEEN = text("SELECT DISTINCT kind FROM retention.heartbeats ORDER BY kind")
 PRIVILEGES = "--no-privileges"  # not looked at: to give the login no more than was printed, what all may do is revoked
-NAME = "d"
+NAME = "va-notify"
 """The platform that differs most: a bucket and folders of its own, a time zone, tables that point at notifications."""
 
 
@@ -144,6 +144,6 @@ def test_from_the_first_look_to_the_first_night_and_back_by_the_pages_own_comman
     team.types("retention adopt --uninstall", url, answer="y\n")
     assert schema_dump(url, PRIVILEGES) == untouched
     assert rows.ids(connection, HISTORY) == set(before)
-    documented = COMMAND.findall(PAGE.read_text().replace("--preset b", f"--preset {NAME}"))
+    documented = COMMAND.findall(PAGE.read_text().replace("--preset gc-notify", f"--preset {NAME}"))
     assert documented
     assert set(documented) <= team.typed

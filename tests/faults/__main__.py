@@ -130,7 +130,7 @@ def _say(out: Console, outcome: Outcome) -> None:
 
 
 def _table(out: Console, broker: str, variant: str, lines: dict[str, Line]) -> None:
-    where = broker if variant == OWN else f"{broker} and platform {variant}"
+    where = broker if variant == OWN else f"{broker} and {variant}"
     table = Table(f"fault, on {where}", *(field.name for field in fields(Line)))
     for column in table.columns[1:]:
         column.justify = "right"

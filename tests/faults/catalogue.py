@@ -90,7 +90,7 @@ ON_ANOTHER_PLATFORM = (
     "the clock: a night in spring, an hour is missing",
     "a cut-off that is not midnight",
 )
-"""Of the short form, what the suite does on platform D: README.md says why there, and why these."""
+"""Of the short form, what the suite does on va-notify: README.md says why there, and why these."""
 
 IN_THE_SUITE = (COMPACT[0], COMPACT[-1])
 """Of these, the suite does so many on each broker but Valkey: on SQS a run takes a minute, since a lost message is back

@@ -192,7 +192,7 @@ GUARDS = (
         "on B: a day is over when its last microsecond is",
         "none",
         (("app/retention/cutoff_rules.py", "time.max, UTC", "time(), UTC"),),
-        variant="b",
+        variant="gc-notify",
     ),
     Guard(
         "on D: a letter's folder goes by the date on which it was sent",
@@ -204,13 +204,13 @@ GUARDS = (
                 "return [_named(created_at.astimezone(UTC).date())]",
             ),
         ),
-        variant="d",
+        variant="va-notify",
     ),
     Guard(
         "on D: what a row of another table refers to stays",
         "none",
         (("app/dao/referring.py", 'if key.table in deleted else "defer"', 'if key.table in deleted else "cascade"'),),
-        variant="d",
+        variant="va-notify",
     ),
 )
 

@@ -1,8 +1,9 @@
 """The checker sees each violation. Every one is planted into a world in which nothing is wrong, of each platform.
 
-Seen to fail: a row at the cut-off taken for past it, every platform's cut-off taken for our own, D's folder for the
-day of making, its letters that could be anywhere and B's letters without files for others; rows that refer not looked
-at, new ones not looked at, those that go with their notification expected to stay, and what they keep expected to go.
+Seen to fail: a row at the cut-off taken for past it, every platform's cut-off taken for our own, va-notify's folder for
+the day of making, its letters that could be anywhere and gc-notify's letters without files for others; rows that refer
+not looked at, new ones not looked at, those that go with their notification expected to stay, and what they keep
+expected to go.
 """
 
 from collections.abc import Callable
@@ -256,7 +257,12 @@ def identifier_left(night: Night) -> None:
     night.after.referring["recipient_identifiers"].append(night.referring("recipient_identifiers", is_there=False))
 
 
-EVERYWHERE, WITH_LETTERS, WITH_FILES, REFERRED_TO = ALL, (OWN, "a", "b", "d"), (OWN, "a", "d"), ("b", "d")
+EVERYWHERE, WITH_LETTERS, WITH_FILES, REFERRED_TO = (
+    ALL,
+    (OWN, "govuk-notify", "gc-notify", "va-notify"),
+    (OWN, "govuk-notify", "va-notify"),
+    ("gc-notify", "va-notify"),
+)
 KEEPING_LETTERS = tuple(name for name in WITH_LETTERS if POLICIES[name].not_final)
 """Where letters in some statuses stay."""
 PLANTED: tuple[tuple[str, tuple[str, ...], tuple[Spoil, ...]], ...] = (
@@ -269,7 +275,7 @@ PLANTED: tuple[tuple[str, tuple[str, ...], tuple[Spoil, ...]], ...] = (
         ),
     ),
     ("lost", KEEPING_LETTERS, (not_final_moved,)),
-    ("lost", ("d",), (anywhere_moved, identifier_gone_before_its_notification, identifier_left)),
+    ("lost", ("va-notify",), (anywhere_moved, identifier_gone_before_its_notification, identifier_left)),
     ("lost", REFERRED_TO, (referred_to_moved, referring_row_lost, referring_row_changed, referring_stranger)),
     ("orphaned", WITH_FILES, (file_left, file_of_test_letter_left, file_of_newer_gone, nobodys_file_gone)),
     ("stuck", EVERYWHERE, (row_kept, chain_waits, chain_rests, lease_left, intent_left, not_fanned_out)),

@@ -1,6 +1,6 @@
 """The laboratory on a database that a platform has, and that adopted the pipeline.
 
-`make faults-short VARIANT=d` does all of the short form there.
+`make faults-short VARIANT=va-notify` does all of the short form there.
 """
 
 import pytest
@@ -12,7 +12,7 @@ from tests.faults.laboratory import Laboratory
 RUNS = [(SHORT.index(name), name) for name in ON_ANOTHER_PLATFORM]
 
 
-@pytest.mark.parametrize("lab", [(VALKEY, "d")], indirect=True, ids=["d"])
+@pytest.mark.parametrize("lab", [(VALKEY, "va-notify")], indirect=True, ids=["va-notify"])
 @pytest.mark.parametrize(("seed", "name"), RUNS, ids=ON_ANOTHER_PLATFORM)
 def test_nothing_is_lost_orphaned_or_stuck(lab: Laboratory, seed: int, name: str):
     outcome = lab.run([name], seed)

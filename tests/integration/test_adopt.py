@@ -56,15 +56,15 @@ def adopting(named: tuple[str, Engine], environment: dict[str, str]) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def of_d(environment: dict[str, str]) -> Iterator[Engine]:
-    with database(environment["DATABASE_URL"], "d") as engine:
+def of_va_notify(environment: dict[str, str]) -> Iterator[Engine]:
+    with database(environment["DATABASE_URL"], "va-notify") as engine:
         yield engine
 
 
 @pytest.fixture
-def changed(of_d: Engine) -> Iterator[Connection]:
-    """D's database, for tests that change it and roll back."""
-    with of_d.connect() as connection:
+def changed(of_va_notify: Engine) -> Iterator[Connection]:
+    """va-notify's database, for tests that change it and roll back."""
+    with of_va_notify.connect() as connection:
         yield connection
         connection.rollback()
 
@@ -142,7 +142,7 @@ def test_the_index_that_serves_is_named_and_so_is_the_one_that_would_serve_bette
     name, _ = named
     found = report.look(adopting.extensions["settings"], NIGHT)
     (finding,) = [one for one in found.findings if "the choice uses index" in one.sentence]
-    if name in (OWN, "a"):
+    if name in (OWN, "govuk-notify"):
         assert "which is the one for it" in finding.sentence
         assert finding.fix == ""
     else:
@@ -158,11 +158,11 @@ def test_what_refers_to_notifications_has_a_plan(named, adopting):
     name, _ = named
     found = report.look(adopting.extensions["settings"], NIGHT)
     assert {plan.key.table: plan.action for plan in found.referring} == {
-        "b": {"scheduled_notifications": "defer"},
-        "d": {"scheduled_notifications": "defer", "recipient_identifiers": "cascade"},
+        "gc-notify": {"scheduled_notifications": "defer"},
+        "va-notify": {"scheduled_notifications": "defer", "recipient_identifiers": "cascade"},
     }.get(name, {})
     look = said(found, Level.LOOK)
-    if name == "d":
+    if name == "va-notify":
         about = "recipient_identifiers.recipient_identifiers_notification_id_fkey"
         assert "its rows go with their notification, also for those that move to history" in look[about]
     if found.referring:
@@ -180,21 +180,23 @@ def test_statuses_that_one_side_lacks_are_named_with_what_follows(named, adoptin
     ]
     unknown = "there is a status that the pipeline does not know: {}. No row's status is asked for before it goes"
     expected = {
-        "c": {("note", "there is no status returned-letter: no receipt can write it, and nothing else names it")},
-        "d": {("note", unknown.format(status)) for status in ("pii-check-failed", "preferences-declined")},
+        "us-notify": {
+            ("note", "there is no status returned-letter: no receipt can write it, and nothing else names it")
+        },
+        "va-notify": {("note", unknown.format(status)) for status in ("pii-check-failed", "preferences-declined")},
     }.get(name, set())
     assert {(one.level.value, one.sentence) for one in of_statuses} == expected
 
 
 def test_what_a_platform_does_with_unknown_statuses_is_said_and_compared(environment):
-    """Platform d's database, adopted with our own rules instead of its own."""
-    with database(environment["DATABASE_URL"], "d") as engine:
+    """va-notify's database, adopted with our own rules instead of its own."""
+    with database(environment["DATABASE_URL"], "va-notify") as engine:
         application = application_on(engine, environment)
         with application.app_context():
-            found = report.look(application.extensions["settings"], NIGHT, "d")
+            found = report.look(application.extensions["settings"], NIGHT, "va-notify")
             application.extensions["db.engine"].dispose()
     looks = said(found, Level.LOOK)
-    assert looks["LETTERS_IN_ANY_STATUS"].startswith("LETTERS_IN_ANY_STATUS is False, and platform d does True today")
+    assert looks["LETTERS_IN_ANY_STATUS"].startswith("LETTERS_IN_ANY_STATUS is False, and va-notify does True today")
     assert "pii-check-failed. A letter in it stays, and is reported" in " ".join(one.sentence for one in found.findings)
 
 
@@ -205,7 +207,7 @@ def test_enums_are_said_to_be_compared_as_what_they_are(named, adopting):
     )
     assert "notification_type is the enum " in notes
     for column, enum in (("key_type", "key_types"), ("notification_status", "notify_statuses")):
-        assert (f"{column} is the enum {enum} (" in notes) == (name == "c")
+        assert (f"{column} is the enum {enum} (" in notes) == (name == "us-notify")
 
 
 def test_under_its_own_preset_a_platform_keeps_data_as_long_as_before(named, adopting):
@@ -223,10 +225,10 @@ def test_whose_rules_are_followed_today_is_asked_where_nobody_said_it(named, env
         found = report.look(application.extensions["settings"], NIGHT)
         application.extensions["db.engine"].dispose()
     asked = {one.sentence for one in found.findings if one.about == "PLATFORM_PRESET"}
-    alike = {"b": "ses_feedback_id", "c": "carrier", "d": "provider_updated_at"}.get(name)
+    alike = {"gc-notify": "ses_feedback_id", "us-notify": "carrier", "va-notify": "provider_updated_at"}.get(name)
     assert asked == (
         ({NOT_KNOWN} if name != OWN else set())
-        | ({f"these tables look like platform {name}'s, which alone has {alike} in notifications"} if alike else set())
+        | ({f"these tables look like {name}'s, which alone has {alike} in notifications"} if alike else set())
     )
     assert (found.preset is None, found.policies == [], "cut-off" in said(found, Level.NOTE)) == (
         (False, False, True) if name == OWN else (True, True, False)
@@ -245,9 +247,9 @@ def test_adopting_with_our_own_rules_says_by_how_much_data_is_kept_longer_or_sho
     amounts = [sentence.partition(": data is kept ")[2] for sentence in found]
     assert amounts == {
         # An hour more of the day while the clocks are forward, and the last microsecond of it in winter.
-        "b": ["1 day and 1 hour longer than before", "1 day longer than before"],
-        "c": ["1 hour longer than before"],
-        "d": ["5 hours longer than before", "4 hours longer than before"],
+        "gc-notify": ["1 day and 1 hour longer than before", "1 day longer than before"],
+        "us-notify": ["1 hour longer than before"],
+        "va-notify": ["5 hours longer than before", "4 hours longer than before"],
     }.get(name, [""])
 
 
@@ -311,7 +313,7 @@ def test_the_printed_grants_allow_nothing_else(granted, statement):
         granted.execute(text(statement))
 
 
-@pytest.mark.parametrize("name", ["b", "d"])
+@pytest.mark.parametrize("name", ["gc-notify", "va-notify"])
 def test_rows_that_refer_may_be_deleted_only_if_that_is_the_plan(environment, name):
     with database(environment["DATABASE_URL"], name) as engine, engine.connect() as connection:
         catalogue = catalogue_dao.read(connection)
@@ -328,7 +330,7 @@ def test_rows_that_refer_may_be_deleted_only_if_that_is_the_plan(environment, na
     ]
 
 
-# What is wrong with a database of D's, the level of the finding, what it is about, and a part of its sentence.
+# What is wrong with a database of va-notify's, the level of the finding, what it is about, and a part of its sentence.
 WRONG = [
     (
         "ALTER TABLE notifications DROP COLUMN reference; ALTER TABLE notification_history DROP COLUMN reference",
@@ -570,7 +572,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("statements", "level", "about", "sentence"), WRONG, ids=[wrong[3][:60] for wrong in WRONG])
 def test_what_is_wrong_is_said_in_words(changed, environment, statements, level, about, sentence):
-    settings = settings_of(environment, PLATFORM_PRESET="d")
+    settings = settings_of(environment, PLATFORM_PRESET="va-notify")
     before = report.explain(catalogue_dao.read(changed), settings, NIGHT)
     changed.exec_driver_sql(statements)
     found = report.explain(catalogue_dao.read(changed), settings, NIGHT)
@@ -633,7 +635,7 @@ def test_the_policy_that_is_printed_ends_what_is_said(changed, environment):
 
 def hiding(connection: Connection, environment: dict[str, str]) -> list[Finding]:
     """What is said of row-level security."""
-    settings = settings_of(environment, PLATFORM_PRESET="d")
+    settings = settings_of(environment, PLATFORM_PRESET="va-notify")
     found = report.explain(catalogue_dao.read(connection), settings, NIGHT)
     return [one for one in found.findings if one.sentence.startswith("row-level security on table ")]
 
@@ -720,8 +722,8 @@ def test_a_document_is_compared_by_what_it_says_not_by_its_spaces(changed, moved
     assert changed.exec_driver_sql(f"SELECT {copy.differs} FROM live AS n, moved AS h").scalar_one() == differs
 
 
-def test_an_unknown_schema_is_refused_in_words_and_nothing_is_changed(of_d, environment):
-    application = application_on(of_d, environment, PLATFORM_SCHEMA="elsewhere")
+def test_an_unknown_schema_is_refused_in_words_and_nothing_is_changed(of_va_notify, environment):
+    application = application_on(of_va_notify, environment, PLATFORM_SCHEMA="elsewhere")
     asked = adopt(application)
     application.extensions["db.engine"].dispose()
     assert asked.exit_code == 1
@@ -738,7 +740,7 @@ def test_a_database_that_is_not_there_is_a_sentence(environment):
 
 
 def test_referring_rows_of_a_table_that_refers_to_nothing_are_pointed_out(changed, environment):
-    settings = settings_of(environment, PLATFORM_PRESET="d", REFERRING_ROWS='{"schedules": "delete"}')
+    settings = settings_of(environment, PLATFORM_PRESET="va-notify", REFERRING_ROWS='{"schedules": "delete"}')
     found = report.explain(catalogue_dao.read(changed), settings, NIGHT)
     assert said(found, Level.LOOK)["schedules"].endswith("which does not point at notifications")
 
@@ -749,7 +751,7 @@ def test_letters_without_files_need_no_reference(changed, environment):
     )
     catalogue = catalogue_dao.read(changed)
     for letter_files, can_run in (("no-files", True), ("no-letters", True), ("one-bucket", False)):
-        settings = settings_of(environment, PLATFORM_PRESET="d", LETTER_FILES=letter_files)
+        settings = settings_of(environment, PLATFORM_PRESET="va-notify", LETTER_FILES=letter_files)
         assert report.explain(catalogue, settings, NIGHT).can_run == can_run
 
 
@@ -757,7 +759,7 @@ def test_an_invalid_index_is_not_used_and_is_to_be_made_again(changed, environme
     changed.exec_driver_sql(
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_notifications_service_created_at'::regclass"
     )
-    found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="d"), NIGHT)
+    found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="va-notify"), NIGHT)
     (finding,) = [one for one in found.findings if "is not valid" in one.sentence]
     assert finding.fix.startswith("DROP INDEX CONCURRENTLY public.ix_notifications_service_created_at;")
     assert choice.best(found.catalogue.tables[NOTIFICATIONS]).index is None
@@ -809,7 +811,7 @@ def test_the_index_of_a_partitioned_table_is_made_partition_by_partition(changed
         "ANALYZE tags",
     ):
         changed.exec_driver_sql(statement)
-    found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="d"), NIGHT)
+    found = report.explain(catalogue_dao.read(changed), settings_of(environment, PLATFORM_PRESET="va-notify"), NIGHT)
     [fix] = [one.fix for one in found.findings if "of table tags begins with of_row" in one.sentence]
     assert "CREATE INDEX CONCURRENTLY on each partition" in fix
     changed.exec_driver_sql(fix[fix.index("CREATE INDEX ix_tags_of_row") :])
@@ -824,7 +826,7 @@ def test_names_that_need_it_are_quoted_in_what_is_printed(changed, environment):
     changed.exec_driver_sql('ALTER SCHEMA public RENAME TO "the Platform"')
     changed.exec_driver_sql('ALTER TABLE "the Platform".scheduled_notifications RENAME TO "order"')
     catalogue = catalogue_dao.read(changed, "the Platform")
-    found = report.explain(catalogue, settings_of(environment, PLATFORM_PRESET="d"), NIGHT)
+    found = report.explain(catalogue, settings_of(environment, PLATFORM_PRESET="va-notify"), NIGHT)
     assert 'GRANT USAGE ON SCHEMA "the Platform" TO retention_worker;' in found.grants
     assert 'GRANT SELECT ON "the Platform"."order" TO retention_worker;' in found.grants
     changed.execute(text("CREATE ROLE retention_worker"))

@@ -36,16 +36,16 @@ def named(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def of_d(environment: dict[str, str]) -> Iterator[Connection]:
-    """D's database, for tests that change it and roll back."""
-    with database(environment["DATABASE_URL"], "d") as engine, engine.connect() as connection:
+def of_va_notify(environment: dict[str, str]) -> Iterator[Connection]:
+    """va-notify's database, for tests that change it and roll back."""
+    with database(environment["DATABASE_URL"], "va-notify") as engine, engine.connect() as connection:
         yield connection
 
 
 @pytest.fixture
-def changed(of_d: Connection) -> Iterator[Connection]:
-    yield of_d
-    of_d.rollback()
+def changed(of_va_notify: Connection) -> Iterator[Connection]:
+    yield of_va_notify
+    of_va_notify.rollback()
 
 
 def test_columns_are_read_as_they_are_declared(named):
@@ -80,19 +80,21 @@ def test_what_points_at_notifications_is_read_with_its_action(named):
     }
     scheduled = ("scheduled_notifications", ("notification_id",), ("id",), "NO ACTION", True)
     identifiers = ("recipient_identifiers", ("notification_id",), ("id",), "CASCADE", True)
-    assert found == {"b": {scheduled}, "d": {scheduled, identifiers}}.get(name, set())
+    assert found == {"gc-notify": {scheduled}, "va-notify": {scheduled, identifiers}}.get(name, set())
 
 
 def test_statuses_and_types_are_those_of_the_enum_or_of_the_table_that_is_referred_to(named):
     name, connection = named
-    more = {"c": {"returned-letter"}, "d": {"pii-check-failed", "preferences-declined"}}.get(name, set())
+    more = {"us-notify": {"returned-letter"}, "va-notify": {"pii-check-failed", "preferences-declined"}}.get(
+        name, set()
+    )
     found = catalogue_dao.read(connection)
     assert set(found.statuses or ()) == set(STATUSES) ^ more
-    assert set(found.types or ()) == ({EMAIL, SMS} if name == "c" else set(NOTIFICATION_TYPES))
+    assert set(found.types or ()) == ({EMAIL, SMS} if name == "us-notify" else set(NOTIFICATION_TYPES))
 
 
 def test_sizes_and_shares_are_what_the_planner_knows(environment):
-    with database(environment["DATABASE_URL"], "a") as engine:
+    with database(environment["DATABASE_URL"], "govuk-notify") as engine:
         with engine.begin() as connection:
             assert catalogue_dao.read(connection).tables[NOTIFICATIONS].rows is None
             service = rows.create_service(connection)
@@ -126,7 +128,7 @@ def test_a_partitioned_table_has_no_size_of_its_own(changed):
 
 
 def test_tables_are_found_in_the_schema_that_is_named_whatever_the_search_path(changed):
-    load(changed, "c", schema="Other platform")
+    load(changed, "us-notify", schema="Other platform")
     changed.execute(text("SET LOCAL search_path TO public"))
     assert len(catalogue_dao.read(changed).tables[NOTIFICATIONS].columns) == 34
     other = catalogue_dao.read(changed, "Other platform")

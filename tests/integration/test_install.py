@@ -46,8 +46,8 @@ def variant(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iter
 
 @pytest.fixture
 def engine(environment: dict[str, str]) -> Iterator[Engine]:
-    """A database of D's."""
-    with database(environment["DATABASE_URL"], "d") as made:
+    """A database of va-notify's."""
+    with database(environment["DATABASE_URL"], "va-notify") as made:
         yield made
 
 
@@ -65,7 +65,7 @@ def connection(engine: Engine) -> Iterator[Connection]:
 
 @pytest.fixture
 def installed(environment: dict[str, str], url: str) -> str:
-    """The schema of D's database with the pipeline's tables beside its own."""
+    """The schema of va-notify's database with the pipeline's tables beside its own."""
     assert flask_adopt(environment, url, "--install", "--yes").exit_code == 0
     return schema_dump(url)
 
@@ -100,11 +100,11 @@ def test_a_platforms_schema_is_byte_for_byte_the_same_before_beside_and_after(va
 
 def test_the_function_that_was_printed_for_the_api_goes_with_the_schema(connection, url, environment):
     before = schema_dump(url)
-    assert flask_adopt(environment, url, "--install", "--yes", PLATFORM_PRESET="d").exit_code == 0
+    assert flask_adopt(environment, url, "--install", "--yes", PLATFORM_PRESET="va-notify").exit_code == 0
     (made,) = re.findall(r"CREATE OR REPLACE FUNCTION .+?\$\$;", flask_adopt(environment, url).stdout, re.DOTALL)
     connection.exec_driver_sql(made)
     assert "record_status" in schema_dump(url)
-    gone = flask_adopt(environment, url, "--uninstall", "--yes", PLATFORM_PRESET="d")
+    gone = flask_adopt(environment, url, "--uninstall", "--yes", PLATFORM_PRESET="va-notify")
     assert (gone.exit_code, gone.exception) == (0, None)
     assert schema_dump(url) == before
 
@@ -136,19 +136,19 @@ def test_an_empty_schema_may_be_somebody_elses_and_is_left_with_the_statement_th
 
 def test_a_table_of_revisions_that_is_not_alembics_is_not_read(environment, connection, url):
     connection.exec_driver_sql("CREATE TABLE alembic_version (note text)")
-    asked = flask_adopt(environment, url, PLATFORM_PRESET="d")
+    asked = flask_adopt(environment, url, PLATFORM_PRESET="va-notify")
     assert (asked.exit_code, asked.exception) == (0, None)
 
 
 def test_what_was_granted_is_taken_back_by_what_is_printed(environment, engine, url):
     before = schema_dump(url)
-    grants = granted(flask_adopt(environment, url, "--install", "--yes", PLATFORM_PRESET="d").stdout)
+    grants = granted(flask_adopt(environment, url, "--install", "--yes", PLATFORM_PRESET="va-notify").stdout)
     role = f"{ROLE}_{secrets.token_hex(6)}"  # roles are the whole server's
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {role} NOLOGIN")
         for statement in grants:
             connection.exec_driver_sql(statement.replace(ROLE, role))
-        gone = flask_adopt(environment, url, "--uninstall", "--yes", PLATFORM_PRESET="d")
+        gone = flask_adopt(environment, url, "--uninstall", "--yes", PLATFORM_PRESET="va-notify")
         for statement in STATEMENT.findall(gone.stdout):
             connection.exec_driver_sql(statement.replace(ROLE, role))
         connection.exec_driver_sql(f"DROP ROLE {role}")  # refused, if it still had anything
@@ -455,7 +455,7 @@ def test_the_doctor_and_readiness_know_an_adopted_database(environment, name):
 
 def test_the_doctor_looks_in_the_platforms_schema(environment, connection, engine, url):
     """Where the search path does not find the tables, a right or an index that is missing is still told."""
-    given = {"PLATFORM_PRESET": "d", "PLATFORM_SCHEMA": "notify"}
+    given = {"PLATFORM_PRESET": "va-notify", "PLATFORM_SCHEMA": "notify"}
     moved = [f"ALTER TABLE {table} SET SCHEMA notify" for table in PLATFORM_TABLES]
     connection.exec_driver_sql("; ".join(["CREATE SCHEMA notify", *moved]))
     grants = granted(flask_adopt(environment, url, "--install", "--yes", **given).stdout)
@@ -485,7 +485,7 @@ def application_at(environment: dict[str, str], url: str, **variables: str) -> I
 
 def test_each_grant_on_the_platforms_tables_that_is_left_out_is_told(environment, connection, engine, url):
     """On tables that refer, on the table of statuses and on the schema of a type, too."""
-    given = {"PLATFORM_PRESET": "d", "PLATFORM_SCHEMA": "notify"}
+    given = {"PLATFORM_PRESET": "va-notify", "PLATFORM_SCHEMA": "notify"}
     tables = (*PLATFORM_TABLES, "scheduled_notifications", "notification_status_types")
     moved = [f"ALTER TABLE {table} SET SCHEMA notify" for table in tables]
     kinds = ["CREATE SCHEMA kinds", "ALTER TYPE notification_type SET SCHEMA kinds"]
@@ -514,13 +514,13 @@ def errors_of(findings: Iterable[Finding]) -> list[str]:
 
 def test_rows_that_a_policy_hides_are_not_taken_for_rows_that_are_gone(environment, connection, engine, url):
     """The owner sees them all: what is asked is what the workers' login sees."""
-    grants = granted(flask_adopt(environment, url, "--install", "--yes", PLATFORM_PRESET="d").stdout)
-    with login(engine, grants) as of_login, application_at(environment, of_login, PLATFORM_PRESET="d"):
+    grants = granted(flask_adopt(environment, url, "--install", "--yes", PLATFORM_PRESET="va-notify").stdout)
+    with login(engine, grants) as of_login, application_at(environment, of_login, PLATFORM_PRESET="va-notify"):
         check_database()
         connection.exec_driver_sql("ALTER TABLE notifications ENABLE ROW LEVEL SECURITY")
         with pytest.raises(DatabaseNotReady, match="on table notifications hides rows from role"):
             check_database()
-        said = flask_adopt(environment, url, PLATFORM_PRESET="d").stdout
+        said = flask_adopt(environment, url, PLATFORM_PRESET="va-notify").stdout
         [policy] = re.findall(r"CREATE POLICY .+;", said)
         role = (make_url(of_login).username or "").removesuffix("_login")
         connection.exec_driver_sql(policy.replace(ROLE, role))
@@ -536,7 +536,7 @@ def test_rows_that_a_policy_hides_are_not_taken_for_rows_that_are_gone(environme
 
 
 def test_readiness_is_not_misled_by_a_platforms_own_revisions(environment):
-    with database(environment["DATABASE_URL"], "a") as engine, engine.begin() as connection:
+    with database(environment["DATABASE_URL"], "govuk-notify") as engine, engine.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('0445_theirs')"))
         connection.commit()

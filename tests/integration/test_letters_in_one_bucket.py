@@ -1,4 +1,4 @@
-"""Letters in one bucket, in folders by the UTC date of sent_at, as preset `d` has them: nights and audits.
+"""Letters in one bucket, in folders by the UTC date of sent_at, as preset `va-notify` has them: nights and audits.
 
 Seen to fail: sent_at left out of the choice and of the audit's rows, places by status, a letter whose folder is unknown
 taken for one without a file, one that shares its reference moved, the index of folders asked, a letter that was never
@@ -34,9 +34,9 @@ DAY = timedelta(days=1)
 def settings(environment):
     """Nothing but the one bucket is set."""
     given = {name: value for name, value in environment.items() if not name.startswith("S3_BUCKET_")}
-    of_d = {"PLATFORM_PRESET": "d", "FAN_OUT_SPREAD_SECONDS": "0", "AUDIT_MARGIN_HOURS": "0.000001"}
-    of_d |= {"S3_BUCKET_LETTERS_PDF": environment["S3_BUCKET_LETTERS_PDF"], "ACCOUNTS_ENABLED": "false"}
-    return config.load({**given, **of_d, "MISSING_FILES_SHARE": "0.9"})
+    of_va_notify = {"PLATFORM_PRESET": "va-notify", "FAN_OUT_SPREAD_SECONDS": "0", "AUDIT_MARGIN_HOURS": "0.000001"}
+    of_va_notify |= {"S3_BUCKET_LETTERS_PDF": environment["S3_BUCKET_LETTERS_PDF"], "ACCOUNTS_ENABLED": "false"}
+    return config.load({**given, **of_va_notify, "MISSING_FILES_SHARE": "0.9"})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where letters have rows and no files, as preset `b` has them, S3 is asked for nothing, and everything else copes.
+"""Where letters have rows and no files, as with preset `gc-notify`, S3 is asked for nothing, and everything else copes.
 
 Seen to fail: letters looked for in S3 as elsewhere, the lists of what is not final and of what is held back left out of
 the choice, an audit begun, due or scheduled all the same, and its sentence made an error.
@@ -27,7 +27,7 @@ from tests.integration.night import dispatch, run_night
 
 @pytest.fixture
 def settings(settings_of_preset):
-    return settings_of_preset("b")
+    return settings_of_preset("gc-notify")
 
 
 def test_letters_go_by_the_night_and_s3_is_asked_for_nothing(app, connection, counting_s3):

@@ -31,11 +31,11 @@ from tests.integration.night import run_night
 from tests.variants import ALL, application_on, database, rows, with_pipeline
 
 LIVE, HISTORY = "notifications", "notification_history"
-WITHOUT_NULL_STATUS = "a"
-SCHEMAS = {"b": "notify: 100% of {b}", "c": own_schema.USUAL}
+WITHOUT_NULL_STATUS = "govuk-notify"
+SCHEMAS = {"gc-notify": "notify: 100% of {b}", "us-notify": own_schema.USUAL}
 """Variants whose tables are in a schema that only the setting names; one of them is called as ours is elsewhere."""
-OUR_SCHEMAS = {"c": "clean_up"}
-OF_D_ALONE = ("pii-check-failed", "preferences-declined")
+OUR_SCHEMAS = {"us-notify": "clean_up"}
+OF_VA_NOTIFY_ALONE = ("pii-check-failed", "preferences-declined")
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Variant:
 
     @property
     def types(self) -> tuple[str, ...]:
-        return (EMAIL, SMS) if self.name == "c" else NOTIFICATION_TYPES
+        return (EMAIL, SMS) if self.name == "us-notify" else NOTIFICATION_TYPES
 
     @property
     def statuses(self) -> list[str | None]:
         """Every status that a row of it can have."""
-        lacks = {"returned-letter"} if self.name == "c" else set()
-        more = OF_D_ALONE if self.name == "d" else ()
+        lacks = {"returned-letter"} if self.name == "us-notify" else set()
+        more = OF_VA_NOTIFY_ALONE if self.name == "va-notify" else ()
         null = () if self.name == WITHOUT_NULL_STATUS else (None,)
         return [*(status for status in STATUSES if status not in lacks), *more, *null]
 
@@ -199,7 +199,7 @@ def test_a_receipt_finds_the_row_wherever_it_is(variant):
         assert notifications_dao.update_notification_status(moved, status) == HISTORY
         written = [variant.row(LIVE, live)["notification_status"], variant.row(HISTORY, moved)["notification_status"]]
         assert written == [status, status]
-    for status in {*STATUSES, *OF_D_ALONE} - set(variant.statuses):
+    for status in {*STATUSES, *OF_VA_NOTIFY_ALONE} - set(variant.statuses):
         with pytest.raises(BadArgument, match="is not a status"):
             notifications_dao.update_notification_status(live, status)
 
@@ -252,7 +252,7 @@ OTHER_TYPES = """
 def test_rows_move_into_columns_of_other_types(environment):
     """Text into an enum, an enum into another with its labels in another order, a number into one of fewer digits."""
     with (
-        database(environment["DATABASE_URL"], "a") as engine,
+        database(environment["DATABASE_URL"], "govuk-notify") as engine,
         with_pipeline(engine).execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
         application_on(engine, environment, FAN_OUT_SPREAD_SECONDS="0").app_context(),
     ):

@@ -1,4 +1,4 @@
-"""Where there are no letters, as preset `c` says, no night names a type that the enum of types lacks.
+"""Where there are no letters, as preset `us-notify` says, no night names a type that the enum of types lacks.
 
 Seen to fail: each of all types taken again: in the night, its record, the plan, what is overdue, the missed night, a
 run, a step by hand, a message and a chain that was open; a letters' task sent again; 'letter' compared with the column;
@@ -35,7 +35,7 @@ from tests.integration.night import drain
 
 @pytest.fixture
 def settings(settings_of_preset):
-    return settings_of_preset("c")
+    return settings_of_preset("us-notify")
 
 
 @pytest.fixture(autouse=True)

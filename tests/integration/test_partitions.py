@@ -128,7 +128,7 @@ def test_the_tables_are_accepted_and_their_rows_are_known(connection, installed,
     assert (table.rows, table.bytes > 1_000_000, table.partition_key) == (ROWS, True, "RANGE (created_at)")
     overdue = sum(service.rows for of_type in plan.plan().types for service in of_type.services)
     assert 0.86 * ROWS < overdue < 0.9 * ROWS
-    said = flask_adopt(environment, url_of(installed.owner), PLATFORM_PRESET="a")
+    said = flask_adopt(environment, url_of(installed.owner), PLATFORM_PRESET="govuk-notify")
     assert said.exit_code == 0, said.output
     assert "is partitioned by created_at" in " ".join(said.output.split())
     settings = load({**installed.environment})

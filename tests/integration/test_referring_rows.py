@@ -36,7 +36,7 @@ LIVE, HISTORY, SCHEDULED, IDENTIFIERS = (
 DELETE = '{"scheduled_notifications": "delete"}'
 
 
-@pytest.fixture(scope="module", params=["b", "d"])
+@pytest.fixture(scope="module", params=["gc-notify", "va-notify"])
 def platform(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[tuple[str, Engine]]:
     """A database that has a table whose rows refer to notifications, and do nothing when one goes."""
     with database(environment["DATABASE_URL"], request.param) as engine:
@@ -160,7 +160,7 @@ def test_rows_that_are_declared_to_go_go_with_their_notification(deleting, conne
 
 
 def test_what_a_key_does_by_itself_holds_nothing_up(app, platform, connection):
-    if platform[0] != "d":
+    if platform[0] != "va-notify":
         connection.execute(
             text(
                 "CREATE TABLE recipient_identifiers (notification_id uuid REFERENCES notifications ON DELETE SET NULL)"
@@ -171,8 +171,8 @@ def test_what_a_key_does_by_itself_holds_nothing_up(app, platform, connection):
     rows.create_referring(connection, IDENTIFIERS, id_)
     run_night(EMAIL)
     assert rows.ids(connection, HISTORY) == {id_}
-    assert everything(connection, IDENTIFIERS) == (set() if platform[0] == "d" else {None})
-    if platform[0] != "d":
+    assert everything(connection, IDENTIFIERS) == (set() if platform[0] == "va-notify" else {None})
+    if platform[0] != "va-notify":
         connection.execute(text("DROP TABLE recipient_identifiers"))
 
 
@@ -224,7 +224,7 @@ CASCADING = (
 def test_workers_do_not_start_before_they_see_every_row_that_refers(environment, referring_rows, left):
     """A key is checked as the table's owner: one row that the workers' login can't see would stop its whole batch."""
     with (
-        adopted(environment, "b", REFERRING_ROWS=referring_rows) as made,
+        adopted(environment, "gc-notify", REFERRING_ROWS=referring_rows) as made,
         made.owner.execution_options(isolation_level="AUTOCOMMIT").connect() as administrator,
     ):
         service = rows.create_service(administrator)

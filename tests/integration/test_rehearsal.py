@@ -36,7 +36,7 @@ PRIVATE = "someone.private@example.test"
 
 @pytest.fixture(scope="module")
 def engine(environment: dict[str, str]) -> Iterator[Engine]:
-    with database(environment["DATABASE_URL"], "d") as made:
+    with database(environment["DATABASE_URL"], "va-notify") as made:
         yield with_pipeline(made)
 
 

@@ -28,10 +28,10 @@ NEWEST, DAYS = datetime(2026, 3, 1, tzinfo=UTC), 60
 STATUSES = LetterStatuses(FINAL, UNFINISHED)
 CUTOFF = NEWEST - timedelta(days=7)
 THE_INDEX = {
-    "a": "ix_notifications_service_id_composite",
-    "b": "ix_notifications_service_created_at",
-    "c": "ix_notifications_service_created_at",
-    "d": "ix_notifications_service_created_at",
+    "govuk-notify": "ix_notifications_service_id_composite",
+    "gc-notify": "ix_notifications_service_created_at",
+    "us-notify": "ix_notifications_service_created_at",
+    "va-notify": "ix_notifications_service_created_at",
 }
 OF_THE_SMALLEST = 5
 
@@ -71,7 +71,7 @@ class Filled:
     @property
     def rare(self) -> str:
         """The type of which there is least."""
-        return SMS if self.name == "c" else LETTER
+        return SMS if self.name == "us-notify" else LETTER
 
     @property
     def share(self) -> float:
@@ -135,7 +135,7 @@ def test_the_choice_reads_an_index_of_the_platform_in_order_and_stops(known, siz
     of = scope(getattr(known, size), known.rare)
     take = notifications_dao.choose_letters if known.rare == LETTER else notifications_dao.take_messages
     plan, *_ = explained(known.engine, lambda connection: take(connection, of, BATCH))
-    assert_reads_in_order(known, plan, BATCH if known.name == "a" else BATCH / known.share)
+    assert_reads_in_order(known, plan, BATCH if known.name == "govuk-notify" else BATCH / known.share)
     assert plan.rows == (BATCH if size == "largest" else OF_THE_SMALLEST)
 
 
@@ -155,7 +155,7 @@ def test_the_choice_of_many_services_reads_a_range_of_the_index_for_each_and_sto
         known.engine, lambda connection: many_services_dao.take(connection, of_many(known), 100, BATCH)
     )
     assert (plan.indexes, plan.rows) == ({THE_INDEX[known.name]}, BATCH)
-    assert plan.buffers <= 8 * (BATCH if known.name == "a" else BATCH / known.share) + 400
+    assert plan.buffers <= 8 * (BATCH if known.name == "govuk-notify" else BATCH / known.share) + 400
 
 
 def test_services_that_have_something_left_are_found_by_a_probe_each(known):
@@ -209,7 +209,7 @@ def test_a_plan_counts_the_oldest_of_each_service_and_no_more(known):
     assert (largest.more, largest.rows + largest.test_rows + largest.not_final) == (True, cap)
     assert (smallest.more, smallest.rows) == (False, OF_THE_SMALLEST)
     for plan in plans:
-        assert_reads_in_order(known, plan, cap if known.name == "a" else cap / known.share)
+        assert_reads_in_order(known, plan, cap if known.name == "govuk-notify" else cap / known.share)
 
 
 @pytest.mark.parametrize("is_indexed", [True, False], ids=["with an index", "without"])
@@ -233,5 +233,5 @@ def test_rows_that_something_refers_to_are_passed_over_in_the_order_of_the_index
         with known.engine.begin() as connection:
             connection.execute(text("DROP TABLE refers"))
     read = BATCH + referring
-    assert_reads_in_order(known, plan, read if known.name == "a" else read / known.share)
+    assert_reads_in_order(known, plan, read if known.name == "govuk-notify" else read / known.share)
     assert plan.rows == BATCH

@@ -1,7 +1,8 @@
 """The variants are what is known of the platforms, so that what passes on them means something.
 
-Seen to fail: a column left out of d.sql, the order of C's history made that of its notifications, `NOT NULL` taken from
-A's status, `returned-letter` put into C's enum, D's cascade taken away, an index's columns swapped.
+Seen to fail: a column left out of va-notify.sql, the order of us-notify's history made that of its notifications,
+`NOT NULL` taken from govuk-notify's status, `returned-letter` put into us-notify's enum, va-notify's cascade taken
+away, an index's columns swapped.
 """
 
 from collections.abc import Iterator
@@ -51,8 +52,10 @@ FACTS = {
         [BY_TYPE, BY_SERVICE],
         {},
     ),
-    "a": Facts((28, 23), {"postage", "document_download_count"}, False, False, "notification_type", [BY_TYPE], {}),
-    "b": Facts(
+    "govuk-notify": Facts(
+        (28, 23), {"postage", "document_download_count"}, False, False, "notification_type", [BY_TYPE], {}
+    ),
+    "gc-notify": Facts(
         (39, 34),
         {"postage", "queue_name"} | OF_FEEDBACK | SIX_OF_SMS,
         False,
@@ -61,7 +64,7 @@ FACTS = {
         [BY_SERVICE],
         {"scheduled_notifications": None},
     ),
-    "c": Facts(
+    "us-notify": Facts(
         (31, 24),
         {"document_download_count", "carrier", "message_cost"},
         True,
@@ -70,7 +73,7 @@ FACTS = {
         [BY_STATUS, BY_SERVICE],
         {},
     ),
-    "d": Facts(
+    "va-notify": Facts(
         (34, 29),
         {"postage", "provider_updated_at"} | OF_D,
         False,
@@ -142,7 +145,7 @@ def test_a_variants_history_is_in_the_order_that_is_known(named, variant):
     _, there = variant
     live, history = (list(by_name(there, table)) for table in ("notifications", "notification_history"))
     last = [column for column in live if column in ("message_cost", "document_download_count", "carrier")]
-    if name == "c":
+    if name == "us-notify":
         assert [column for column in history if column in last] != last
         assert history[-3:] == ["message_cost", "document_download_count", "carrier"]
 
@@ -151,7 +154,7 @@ def test_the_same_factories_fill_every_variant(named, variant):
     name, connection = named
     _, there = variant
     service = rows.create_service(connection, email=3)
-    types = ["email", "sms"] if name == "c" else ["email", "sms", "letter"]
+    types = ["email", "sms"] if name == "us-notify" else ["email", "sms", "letter"]
     ids = {rows.create_notification(connection, service, one) for one in types}
     assert rows.ids(connection, "notifications") == ids
     made = rows.row(connection, "notifications", min(ids))

@@ -149,7 +149,7 @@ def test_flask_db_refuses_a_platforms_own_notifications(environment, variant, ar
 
 @pytest.mark.parametrize("named", ["notify", "elsewhere"])
 def test_flask_db_refuses_them_in_a_schema_that_only_the_setting_names_too(environment, named):
-    with database(environment["DATABASE_URL"], "b", "notify") as engine:
+    with database(environment["DATABASE_URL"], "gc-notify", "notify") as engine:
         before = schema_dump(_url(engine))
         status, _, said = flask_db({**environment, "PLATFORM_SCHEMA": named}, _url(engine), "upgrade")
         assert schema_dump(_url(engine)) == before
@@ -158,7 +158,7 @@ def test_flask_db_refuses_them_in_a_schema_that_only_the_setting_names_too(envir
 
 
 def test_another_programs_revisions_do_not_make_its_notifications_ours(environment):
-    with database(environment["DATABASE_URL"], "a") as engine, engine.begin() as platform:
+    with database(environment["DATABASE_URL"], "govuk-notify") as engine, engine.begin() as platform:
         platform.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
         platform.execute(text("INSERT INTO alembic_version VALUES ('0445_theirs')"))
         platform.commit()

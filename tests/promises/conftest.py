@@ -15,7 +15,7 @@ SETTINGS = {"RETRY_AFTER_SECONDS": "1", "FAN_OUT_SPREAD_SECONDS": "0", "MISSING_
 
 
 # One of the platforms has a schema of our usual name already.
-OF_VARIANT = {"c": {"RETENTION_SCHEMA": "clean_up"}}
+OF_VARIANT = {"us-notify": {"RETENTION_SCHEMA": "clean_up"}}
 
 
 @pytest.fixture(scope="session", params=(*ALL, PARTITIONED))

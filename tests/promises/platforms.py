@@ -20,8 +20,8 @@ from tests.variants.adopted import Adopted
 from tests.variants.policies import EMAIL, LETTER, POLICIES, TYPES, Policy
 
 LIVE, HISTORY = "notifications", "notification_history"
-OWN_STATUSES = {"d": ("pii-check-failed", "preferences-declined")}
-WITHOUT_NULL_STATUS = "a"
+OWN_STATUSES = {"va-notify": ("pii-check-failed", "preferences-declined")}
+WITHOUT_NULL_STATUS = "govuk-notify"
 RETENTION_TABLES = text(
     "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
     "WHERE schemaname = :schema AND tablename NOT IN ('alembic_version', 'turns')"

@@ -205,7 +205,7 @@ def test_8_a_receipt_may_have_any_status_of_the_platforms_also_a_new_one_and_no_
     for id_ in (live, moved):
         with pytest.raises(BadArgument, match="is not a status"):
             notifications_dao.update_notification_status(id_, new)
-    if platform.name == "d":
+    if platform.name == "va-notify":
         platform.run("INSERT INTO notification_status_types VALUES (:new)", new=new)
         assert notifications_dao.update_notification_status(moved, new) == HISTORY
 

@@ -20,10 +20,10 @@ from tests.unit.test_config import NEEDED, load
     [
         (None, "local-midnight", "by-status", 0.2, False),
         ("own", "local-midnight", "by-status", 0.2, False),
-        ("a", "local-midnight", "by-status", 0.2, False),
-        ("b", "utc-end-of-day", "no-files", None, True),
-        ("c", "utc-midnight", "no-letters", None, False),
-        ("d", "local-midnight-then-days", "one-bucket", 0.2, True),
+        ("govuk-notify", "local-midnight", "by-status", 0.2, False),
+        ("gc-notify", "utc-end-of-day", "no-files", None, True),
+        ("us-notify", "utc-midnight", "no-letters", None, False),
+        ("va-notify", "local-midnight-then-days", "one-bucket", 0.2, True),
     ],
 )
 def test_a_preset_is_what_its_platform_does(preset, rule, files, share, any_status):
@@ -34,14 +34,16 @@ def test_a_preset_is_what_its_platform_does(preset, rule, files, share, any_stat
 
 
 def test_letters_of_d_are_found_by_the_utc_date_on_which_they_were_sent():
-    settings = load(PLATFORM_PRESET="d")
+    settings = load(PLATFORM_PRESET="va-notify")
     assert (settings.letter_folder_date, settings.folder_zone) == ("sent-at-utc", ZoneInfo("UTC"))
     assert set(settings.letter_postage_classes.values()) == {"2"}
     assert load().letter_folder_date == "created-at-local"
 
 
 def test_what_is_set_by_itself_counts_before_the_preset():
-    settings = load(PLATFORM_PRESET="b", CUTOFF_RULE="utc-midnight", MISSING_FILES_SHARE="0.5", LETTER_FILES=" ")
+    settings = load(
+        PLATFORM_PRESET="gc-notify", CUTOFF_RULE="utc-midnight", MISSING_FILES_SHARE="0.5", LETTER_FILES=" "
+    )
     assert (settings.cutoff_rule, settings.missing_files_share, settings.letter_files) == (
         "utc-midnight",
         0.5,
@@ -61,7 +63,7 @@ def test_every_value_of_a_preset_is_one_that_the_setting_takes_and_not_its_defau
 @pytest.mark.parametrize(
     ("variable", "value", "because"),
     [
-        ("PLATFORM_PRESET", "e", "Input should be 'own', 'a', 'b', 'c' or 'd'"),
+        ("PLATFORM_PRESET", "a", "Input should be 'own', 'govuk-notify', 'gc-notify', 'us-notify' or 'va-notify'"),
         ("CUTOFF_RULE", "noon", "Input should be 'local-midnight'"),
         ("LETTER_FILES", "everywhere", "Input should be 'by-status'"),
         ("LETTER_STATUSES_FINAL", "created, sending", "Input should be a valid tuple"),

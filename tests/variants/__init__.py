@@ -1,4 +1,4 @@
-"""The databases that platforms of the family already have: four variants (a.sql to d.sql), and our own schema.
+"""The databases that platforms of the family already have, named after them, and our own schema.
 
 `database(server, name)` is a database of its own with the tables of that name; `rows` fills any of them.
 `with_pipeline` adds the pipeline's own tables, and `application_on` is the application on such a database.
@@ -21,9 +21,9 @@ from tests.servers import migrated_database, new_database
 
 HERE = Path(__file__).parent
 OWN = "own"
-VARIANTS = ("a", "b", "c", "d")
-PARTITIONED = "a-partitioned"
-"""Variant A, its two large tables partitioned by weeks of created_at."""
+VARIANTS = ("govuk-notify", "gc-notify", "us-notify", "va-notify")
+PARTITIONED = "govuk-notify-partitioned"
+"""govuk-notify, its two large tables partitioned by weeks of created_at."""
 ALL = (OWN, *VARIANTS)
 
 
@@ -51,8 +51,8 @@ def load(connection: Connection, name: str, schema: str | None = None) -> None:
 
 
 def partitioned() -> str:
-    """The statements of variant A with partitions: their keys have created_at, as PostgreSQL demands."""
-    made = (HERE / "a.sql").read_text()
+    """The statements of govuk-notify with partitions: their keys have created_at, as PostgreSQL demands."""
+    made = (HERE / "govuk-notify.sql").read_text()
     for table in ("notifications", "notification_history"):
         before, begin, rest = made.partition(f"CREATE TABLE {table} (")
         columns, _, after = rest.partition("\n);")

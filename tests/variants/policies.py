@@ -21,7 +21,7 @@ CLASSES = MappingProxyType({"first": "1", "second": "2", "europe": "E", "rest-of
 FINAL = ("delivered", "sent", "failed", "returned-letter", "cancelled", "temporary-failure", "permanent-failure")
 NOT_FINAL = ("created", "sending", "pending", "pending-virus-check")
 MOST_FOLDERS = 31
-"""In no more of them is a letter of platform D looked for that has no sent_at."""
+"""In no more of them is a letter of va-notify looked for that has no sent_at."""
 
 Row = Mapping[str, Any]
 
@@ -127,8 +127,8 @@ class Policy:
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "own": Policy(),
-        "a": Policy(not_final=NOT_FINAL),
-        "b": Policy(
+        "govuk-notify": Policy(not_final=NOT_FINAL),
+        "gc-notify": Policy(
             cutoff=end_of_the_day,
             zone=ZONE_OF_UTC,
             buckets=(),
@@ -136,14 +136,14 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
             not_final=(),
             deferring=("scheduled_notifications",),
         ),
-        "c": Policy(
+        "us-notify": Policy(
             cutoff=midnight_of_utc,
             zone=ZONE_OF_UTC,
             types=(EMAIL, SMS),
             buckets=(),
             final=tuple(status for status in FINAL if status != "returned-letter"),
         ),
-        "d": Policy(
+        "va-notify": Policy(
             cutoff=midnight_and_days_of_24_hours,
             zone=NEW_YORK,
             buckets=(LETTERS,),

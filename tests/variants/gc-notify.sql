@@ -1,8 +1,9 @@
--- Platform D: 34 columns in notifications, 29 in history. Two statuses more, a nullable recipient, and two tables that
--- point at notifications: one without an action, one that cascades. Letters' folder is the UTC date of sent_at.
+-- gc-notify: 39 columns in notifications, 34 in history. Letters have rows and no files; a scheduled notification's
+-- row points at it. document_download_count is in notifications only.
 
 CREATE TYPE notification_type AS ENUM ('email', 'sms', 'letter');
-CREATE TYPE id_types AS ENUM ('profile-id', 'patient-id', 'file-number');
+CREATE TYPE notification_feedback_types AS ENUM ('hard-bounce', 'soft-bounce', 'unknown-bounce');
+CREATE TYPE notification_feedback_subtypes AS ENUM ('general', 'no-email', 'mailbox-full', 'suppressed');
 
 CREATE TABLE key_types (name varchar PRIMARY KEY);
 INSERT INTO key_types VALUES ('normal'), ('team'), ('test');
@@ -11,13 +12,13 @@ CREATE TABLE notification_status_types (name varchar PRIMARY KEY);
 INSERT INTO notification_status_types VALUES
     ('cancelled'), ('created'), ('sending'), ('sent'), ('delivered'), ('pending'), ('failed'), ('technical-failure'),
     ('temporary-failure'), ('permanent-failure'), ('pending-virus-check'), ('validation-failed'),
-    ('virus-scan-failed'), ('returned-letter'), ('pii-check-failed'), ('preferences-declined');
+    ('virus-scan-failed'), ('returned-letter');
 
 CREATE TABLE services (
     id uuid PRIMARY KEY,
     name varchar(255) NOT NULL UNIQUE,
     active boolean NOT NULL DEFAULT true,
-    p2p_enabled boolean DEFAULT false,
+    message_limit bigint NOT NULL DEFAULT 50,
     created_at timestamp NOT NULL,
     updated_at timestamp
 );
@@ -35,7 +36,7 @@ CREATE INDEX ix_service_data_retention_service_id ON service_data_retention (ser
 
 CREATE TABLE notifications (
     id uuid PRIMARY KEY,
-    "to" varchar,
+    "to" varchar NOT NULL,
     normalised_to varchar,
     job_id uuid,
     job_row_number integer,
@@ -59,26 +60,28 @@ CREATE TABLE notifications (
     rate_multiplier double precision,
     created_by_id uuid,
     reply_to_text varchar,
+    document_download_count integer,
     postage varchar,
-    status_reason varchar,
-    billing_code varchar(256),
-    sms_sender_id uuid,
-    segments_count integer NOT NULL DEFAULT 0,
-    cost_in_millicents double precision NOT NULL DEFAULT 0,
-    retry_count integer,
-    provider_updated_at timestamp,
-    callback_url varchar(255)
+    queue_name text,
+    feedback_type notification_feedback_types,
+    feedback_subtype notification_feedback_subtypes,
+    feedback_reason varchar,
+    ses_feedback_id varchar,
+    ses_feedback_date timestamp,
+    sms_total_message_price numeric,
+    sms_total_carrier_fee numeric,
+    sms_iso_country_code varchar,
+    sms_carrier_name varchar,
+    sms_message_encoding varchar,
+    sms_origination_phone_number varchar
 );
 CREATE INDEX ix_notifications_service_created_at ON notifications (service_id, created_at);
-CREATE INDEX ix_notifications_service_id ON notifications (service_id);
 CREATE INDEX ix_notifications_created_at ON notifications (created_at);
-CREATE INDEX ix_notifications_key_type ON notifications (key_type);
-CREATE INDEX ix_notifications_notification_type ON notifications (notification_type);
-CREATE INDEX ix_notifications_notification_status ON notifications (notification_status);
 CREATE INDEX ix_notifications_reference ON notifications (reference);
 CREATE INDEX ix_notifications_client_reference ON notifications (client_reference);
 CREATE INDEX ix_notifications_job_id ON notifications (job_id);
 CREATE INDEX ix_notifications_template_id ON notifications (template_id);
+CREATE INDEX ix_notifications_feedback_type ON notifications (feedback_type);
 
 CREATE TABLE notification_history (
     id uuid PRIMARY KEY,
@@ -103,15 +106,20 @@ CREATE TABLE notification_history (
     notification_status text REFERENCES notification_status_types (name),
     created_by_id uuid,
     postage varchar,
-    status_reason varchar,
-    billing_code varchar(256),
-    sms_sender_id uuid,
-    segments_count integer NOT NULL DEFAULT 0,
-    cost_in_millicents double precision NOT NULL DEFAULT 0,
-    retry_count integer,
-    provider_updated_at timestamp
+    queue_name text,
+    feedback_type notification_feedback_types,
+    feedback_subtype notification_feedback_subtypes,
+    feedback_reason varchar,
+    ses_feedback_id varchar,
+    ses_feedback_date timestamp,
+    sms_total_message_price numeric,
+    sms_total_carrier_fee numeric,
+    sms_iso_country_code varchar,
+    sms_carrier_name varchar,
+    sms_message_encoding varchar,
+    sms_origination_phone_number varchar
 );
-CREATE INDEX ix_notification_history_service_id ON notification_history (service_id);
+CREATE INDEX ix_notification_history_service_id_created_at ON notification_history (service_id, created_at);
 CREATE INDEX ix_notification_history_created_at ON notification_history (created_at);
 
 CREATE TABLE scheduled_notifications (
@@ -121,10 +129,3 @@ CREATE TABLE scheduled_notifications (
     pending boolean NOT NULL DEFAULT true
 );
 CREATE INDEX ix_scheduled_notifications_notification_id ON scheduled_notifications (notification_id);
-
-CREATE TABLE recipient_identifiers (
-    notification_id uuid NOT NULL REFERENCES notifications (id) ON DELETE CASCADE,
-    id_type id_types NOT NULL,
-    id_value varchar NOT NULL,
-    PRIMARY KEY (notification_id, id_type, id_value)
-);

@@ -1,4 +1,4 @@
--- Platform C: 31 columns in notifications, 24 in history. Key types and statuses are enums, there are no letters, and
+-- us-notify: 31 columns in notifications, 24 in history. Key types and statuses are enums, there are no letters, and
 -- history has its last columns in another order: copied by position, a cost would land in the carrier's column.
 
 CREATE TYPE notification_types AS ENUM ('email', 'sms');

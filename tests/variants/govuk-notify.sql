@@ -1,4 +1,4 @@
--- Platform A: 28 columns in notifications, 23 in history. Statuses are text and never NULL.
+-- govuk-notify: 28 columns in notifications, 23 in history. Statuses are text and never NULL.
 
 CREATE TYPE notification_type AS ENUM ('email', 'sms', 'letter');
 
