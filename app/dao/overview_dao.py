@@ -50,7 +50,8 @@ RUNS = text(
 CHAINS = text(
     """
     SELECT night, notification_type, stage, state, reason, count(*) AS chains, min(due_at) AS due_at,
-           max(attempts) AS attempts, max(last_error) AS last_error
+           max(attempts) AS attempts,
+           max(concat_ws(' ', error_class, sqlstate, refused_by, refused_table, s3_code)) AS last_error
     FROM retention.chains
     WHERE night >= :since OR state <> 'ended'
     GROUP BY night, notification_type, stage, state, reason

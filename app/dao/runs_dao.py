@@ -180,6 +180,13 @@ PURGE = (
         """
     ),
     text(
+        f"""
+        DELETE FROM retention.batch_failures WHERE id IN
+            (SELECT id FROM retention.batch_failures AS record
+             WHERE failed_at < :before AND {NOT_ON_HOLD} ORDER BY failed_at LIMIT :limit)
+        """  # noqa: S608 - constants of this module
+    ),
+    text(
         """
         DELETE FROM retention.audits WHERE id IN
             (SELECT id FROM retention.audits WHERE started_at < :before ORDER BY started_at LIMIT :limit)

@@ -5,25 +5,35 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from app.dao.failures_dao import Failure, of_row
+
+# S3's answers set a chain back without a failed attempt. Workers of before migration 0069 note a text alone. An attempt
+# that neither fails nor ends killed its worker: the third in a row is no longer one that is merely under way.
 FAILING = text(
     """
-    SELECT notification_type, stage = 'test' AS is_test, coalesce(last_error, 'unknown') AS error,
-           count(*) AS sweeps, max(attempts) AS attempts, min(due_at) AS next_attempt
+    SELECT notification_type, stage = 'test' AS is_test, count(*) AS sweeps,
+           max(greatest(attempts, CASE WHEN s3_code IS NULL THEN 0 ELSE setbacks END)) AS attempts,
+           min(due_at) AS next_attempt,
+           coalesce(error_class, last_error, 'WorkerLost') AS error_class, sqlstate, refused_by, refused_table, s3_code
     FROM retention.chains
-    WHERE state = 'waiting' AND attempts > 0 AND last_error IS NOT NULL
-    GROUP BY notification_type, is_test, error
-    ORDER BY attempts DESC, notification_type, is_test, error
+    WHERE state = 'waiting'
+      AND (coalesce(error_class, last_error) IS NOT NULL AND attempts > 0
+           OR s3_code IS NOT NULL AND reason = s3_code OR attempts > 2)
+    GROUP BY notification_type, stage = 'test', coalesce(error_class, last_error, 'WorkerLost'), sqlstate, refused_by,
+             refused_table, s3_code
+    ORDER BY attempts DESC, notification_type, is_test, error_class
     LIMIT :at_most
     """
 )
 BLOCKED = text(
     """
     SELECT notification_type, stage = 'test' AS is_test, coalesce(reason, 'unknown') AS reason,
-           count(*) AS sweeps, min(created_at) AS since
+           count(*) AS sweeps, min(created_at) AS since,
+           error_class, sqlstate, refused_by, refused_table, s3_code
     FROM retention.chains
     WHERE state = 'resting'
-    GROUP BY notification_type, is_test, reason
-    ORDER BY notification_type, is_test, reason
+    GROUP BY notification_type, stage = 'test', reason, error_class, sqlstate, refused_by, refused_table, s3_code
+    ORDER BY notification_type, is_test, reason, error_class
     LIMIT :at_most
     """
 )
@@ -47,25 +57,28 @@ AT_MOST = 100
 
 @dataclass(frozen=True)
 class Failing:
-    """Sweeps whose last attempt failed with one error; `next_attempt` is aware."""
+    """Sweeps whose last attempts failed for one reason, how often in a row at most; `next_attempt` is aware."""
 
     notification_type: str
     is_test: bool
-    error: str
     sweeps: int
     attempts: int
     next_attempt: datetime
+    failure: Failure
 
 
 @dataclass(frozen=True)
 class Blocked:
-    """Sweeps that wait for one reason; `since` is when the first of them was opened (aware)."""
+    """Sweeps that wait for one reason, and what refused their last batch; `since` is when the first of them was opened
+    (aware).
+    """
 
     notification_type: str
     is_test: bool
     reason: str
     sweeps: int
     since: datetime
+    failure: Failure | None
 
 
 @dataclass(frozen=True)
@@ -80,12 +93,26 @@ class HeldBack:
 
 def failing(connection: Connection) -> list[Failing]:
     """What fails, what has failed the most often first."""
-    return [Failing(*row) for row in connection.execute(FAILING, {"at_most": AT_MOST})]
+    return [
+        Failing(row.notification_type, row.is_test, row.sweeps, row.attempts, row.next_attempt, of_row(row))
+        for row in connection.execute(FAILING, {"at_most": AT_MOST})
+    ]
 
 
 def blocked(connection: Connection) -> list[Blocked]:
     """What waits for a reason to go."""
-    return [Blocked(*row) for row in connection.execute(BLOCKED, {"at_most": AT_MOST})]
+    found = connection.execute(BLOCKED, {"at_most": AT_MOST})
+    return [
+        Blocked(
+            row.notification_type,
+            row.is_test,
+            row.reason,
+            row.sweeps,
+            row.since,
+            of_row(row) if row.error_class else None,
+        )
+        for row in found
+    ]
 
 
 def held_back(connection: Connection) -> list[HeldBack]:

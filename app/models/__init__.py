@@ -7,6 +7,7 @@ from app.models.notifications import KeyType, Notification, NotificationHistory,
 from app.models.ops import LoginAttempts, OpsAction, OpsSession
 from app.models.retention import (
     AcceptedMissing,
+    BatchFailure,
     BlockedPolicy,
     Chain,
     DeferredBucket,
@@ -75,6 +76,7 @@ __all__ = [
     "AuditFinding",
     "AuditedLetter",
     "Base",
+    "BatchFailure",
     "BlockedPolicy",
     "Chain",
     "ContactList",

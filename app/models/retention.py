@@ -65,6 +65,9 @@ class Chain(Leased, Base):
     the last step: below it, index entries are dead. `missing_in` is the bucket in which too many letters have no file,
     while the chain rests for that. `alone_letter` stood alone in the last step, and S3 failed at it, `alone_failures`
     times in a row.
+
+    `error_class`, `sqlstate`, `refused_by` (a constraint or a trigger function), `refused_table` and `s3_code` say what
+    the last batch failed of; all are NULL when it did not.
     """
 
     __tablename__ = "chains"
@@ -110,6 +113,11 @@ class Chain(Leased, Base):
     alone_letter: Mapped[UUID | None]
     alone_failures: Mapped[int] = mapped_column(default=0, server_default="0")
     last_error: Mapped[str | None]
+    error_class: Mapped[str | None]
+    sqlstate: Mapped[str | None]
+    refused_by: Mapped[str | None]
+    refused_table: Mapped[str | None]
+    s3_code: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(Instant)
     ended_at: Mapped[datetime | None] = mapped_column(Instant)
 
@@ -160,6 +168,27 @@ class Step(Base):
     max_created_at: Mapped[datetime | None] = mapped_column(Instant)
     failures: Mapped[Any | None] = mapped_column(JSONB)
     counted: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class BatchFailure(Base):
+    """A batch that failed, and of what: names of the schema and codes only. `attempt` counts those in a row."""
+
+    __tablename__ = "batch_failures"
+    __table_args__ = (Index("ix_batch_failures_failed_at", "failed_at"), {"schema": RETENTION_SCHEMA})
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    failed_at: Mapped[datetime] = mapped_column(Instant)
+    night: Mapped[date]
+    policy: Mapped[str]
+    chain_id: Mapped[int] = mapped_column(BigInteger)
+    step: Mapped[int]
+    attempt: Mapped[int]
+    service_id: Mapped[UUID | None]
+    error_class: Mapped[str]
+    sqlstate: Mapped[str | None]
+    refused_by: Mapped[str | None]
+    refused_table: Mapped[str | None]
+    s3_code: Mapped[str | None]
 
 
 class SessionBatch(Base):

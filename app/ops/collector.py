@@ -30,7 +30,7 @@ from app.dao.totals_dao import Total
 from app.db import db
 from app.models.types import NOTIFICATION_TYPES
 from app.ops import metric_names as metric
-from app.retention import facts, overdue
+from app.retention import facts, failures, overdue
 from app.state import user_sweeps
 from app.state.findings import ACCOUNTS, DELETIONS, OF_NOTIFICATIONS, SESSIONS
 
@@ -188,6 +188,8 @@ def _totals(scrape: Scrape) -> Iterator[Metric]:
         succeeded[of_type] = max(succeeded.get(of_type, 0.0), at.timestamp())
     yield metric.LAST_SUCCESS.family({(label,): at for label, at in succeeded.items()})
     yield metric.LAST_RUN.family({(): last_run.timestamp() if last_run else 0.0})
+    batches = {total.label: total.amount for total in of_counter[totals_dao.BATCH_FAILURES]}
+    yield metric.BATCH_FAILURES.family(failures.by_policy(batches))
     refused = {(total.label,): total.amount for total in of_counter[totals_dao.MESSAGES_REFUSED]}
     yield metric.REFUSED.family({(why,): 0.0 for why in totals_dao.WHY_REFUSED} | refused)
     if scrape.settings.sessions_enabled:

@@ -88,6 +88,7 @@ FILES_DELETED = _counter("files_deleted", "Letter files deleted.")
 FILES_FAILED = _counter("files_failed", "Attempts that left a row, or a bucket, held back.", "code")
 STEP_SECONDS = _histogram("step_duration_seconds", "How long steps took.", "type")
 STEP_ROWS = _histogram("step_rows", "Rows that steps chose.", "type")
+BATCH_FAILURES = _counter("batch_failures", "Batches that failed, of which nothing was done.", "policy", "error")
 LAST_SUCCESS = _gauge(
     "last_successful_step_timestamp_seconds", "The last step that got through, or night with nothing to do.", "type"
 )

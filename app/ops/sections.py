@@ -19,6 +19,7 @@ from app.dao import (
     audit_dao,
     blocked_dao,
     deferred_dao,
+    failures_dao,
     heartbeats_dao,
     holds_dao,
     ops_dao,
@@ -27,6 +28,7 @@ from app.dao import (
 )
 from app.dao.audit_dao import Audit
 from app.dao.deferred_dao import DeferredBucketRow, DeferredRow
+from app.dao.failures_dao import Lately
 from app.dao.holds_dao import PIPELINE
 from app.dao.ops_page_dao import Deletions, HeldBack, KeptDeletion, Resting
 from app.dao.user_sweeps_dao import UserSweep
@@ -39,9 +41,11 @@ from app.retention import facts, overdue
 from app.retention.overdue import State
 from app.state import user_sweeps
 from app.state.findings import Finding
+from app.state.judgement import Failing
 
 log = structlog.get_logger(__name__)
 
+A_DAY = timedelta(days=1)
 SECONDS_TO_MEASURE = 10.0
 SECONDS_A_SECTION = 3.0
 SECONDS_FOR_THE_BROKER = 2.0
@@ -82,6 +86,14 @@ class HeldBackRows:
     def needing_person(self) -> int:
         """Of these, the rows that have been tried too often."""
         return sum(rows for _, rows in self.of_type.values())
+
+
+@dataclass(frozen=True)
+class FailedBatches:
+    """Sweeps whose last batch failed, and the batches that failed within a day."""
+
+    now: list[Failing]
+    lately: list[Lately]
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,7 @@ class Page:
     sessions: Section
     stops: Section
     blocked: Section
+    failing: Section
     actions: Section
 
     @property
@@ -206,6 +219,7 @@ def look(settings: Settings, kept: Kept, now: datetime) -> Page:
         sessions=section("sessions", _in_transaction(lambda it: _sessions(it, settings, now))),
         stops=section("stops", _in_transaction(_stops)),
         blocked=section("blocked", _in_transaction(blocked_dao.blocked)),
+        failing=section("failing", _in_transaction(lambda it: _failing(it, now))),
         actions=section("actions", _in_transaction(lambda it: ops_dao.latest_actions(it, ACTIONS_SHOWN))),
     )
 
@@ -295,6 +309,10 @@ def _sessions(connection: Connection, settings: Settings, now: datetime) -> Sess
 def _workers(connection: Connection, now: datetime) -> Workers:
     seen = heartbeats_dao.workers_there(connection, now)
     return Workers(seen, heartbeats_dao.relays_seen(connection).get(heartbeats_dao.CHAINS))
+
+
+def _failing(connection: Connection, now: datetime) -> FailedBatches:
+    return FailedBatches(facts.failing(connection), failures_dao.lately(connection, now - A_DAY))
 
 
 def _audit(connection: Connection, settings: Settings) -> Audits | None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from app import clock
 from app.config import Settings
-from app.dao import chains_dao, deferred_dao, many_services_dao, notifications_dao, runs_dao
+from app.dao import chains_dao, deferred_dao, failures_dao, many_services_dao, notifications_dao, runs_dao
 from app.dao.chains_dao import CHAINS, DEFERRED, WHOLE, Chain, Group, Wake
 from app.dao.deferred_dao import Whose
 from app.dao.notifications_dao import REAL, TEST, Scope
@@ -26,7 +26,7 @@ from app.engine import leases
 from app.engine.leases import BackOff, LeaseLost
 from app.models.types import LETTER
 from app.observability import tracing
-from app.retention import many_services, traffic
+from app.retention import failures, many_services, traffic
 from app.retention.alone import Alone
 from app.retention.cutoffs import require_service
 from app.retention.many_services import Many
@@ -63,6 +63,8 @@ def run_step(chain_id: int, step: int, task_id: str | None) -> list[Wake]:
     except Exception as error:
         _give_back(the_tools.settings, chain, error)
         raise
+    if (failure := failures.of_report(report)) is not None:
+        failures.note(chain, failure)
     if decision.what == "end":
         tracing.chain_ended(trace(chain), clock.now())
     return wakes
@@ -266,6 +268,7 @@ def _advance(
         # Fewer rows than asked for, and something is left: it is below the bound, or it was locked.
         lower_bound = report.last if report.chosen >= work.rows else None
     back_off = BackOff(settings.retry_after_seconds)
+    failure = failures.of_report(report)
     leases.give_back(
         connection,
         chain.lease,
@@ -283,16 +286,17 @@ def _advance(
         alone_failures=report.alone.failures,
         ended_at=now if decision.what == "end" else None,
         last_error=None if report.database_refuses is None else str(report.database_refuses),
+        **(failures_dao.NOTHING if failure is None else failure.columns()),
     )
 
 
 def _give_back(settings: Settings, chain: Chain, error: Exception) -> None:
     due_at = clock.now() + BackOff(settings.retry_after_seconds).after(chain.lease.attempts)
-    rows = chain.rows_per_step
+    rows, failure = chain.rows_per_step, failures.of_error(error)
     if isinstance(error, StepFailed) and error.may_do_with_fewer_rows:
         rows = max(1, (rows or settings.rows_per_step(chain.notification_type)) // 2)
     with suppress(LeaseLost), db.transaction() as connection:
-        failed: dict[str, Any] = {"last_error": _cause(error), "rows_per_step": rows}
+        failed: dict[str, Any] = {"last_error": _cause(error), "rows_per_step": rows, **failure.columns()}
         leases.give_back(connection, chain.lease, failed=True, due_at=due_at, **failed)
     log.error(
         "step-failed",
@@ -302,8 +306,12 @@ def _give_back(settings: Settings, chain: Chain, error: Exception) -> None:
         service_id=chain.service_id and str(chain.service_id),
         notification_type=chain.notification_type,
         error=_cause(error),
+        sqlstate=failure.sqlstate,
+        refused_by=failure.refused_by,
+        s3_code=failure.s3_code,
         next_attempt=due_at.isoformat(),
     )
+    failures.note(chain, failure)
 
 
 def _cause(error: Exception) -> str:

@@ -97,23 +97,27 @@ def _workers(connection: Connection, now: datetime) -> dict[str, Any]:
 
 
 def _sweeps(connection: Connection) -> dict[str, Any]:
-    failing = [
+    blocked = [
+        judgement.BlockedSweeps(
+            policy_of(one.notification_type, is_test=one.is_test), one.reason, one.sweeps, one.since, one.failure
+        )
+        for one in state_dao.blocked(connection)
+    ]
+    return {"failing": failing(connection), "blocked_sweeps": blocked, "run_is_going": state_dao.is_going(connection)}
+
+
+def failing(connection: Connection) -> list[judgement.Failing]:
+    """Sweeps whose last batch failed, by policy and reason."""
+    return [
         judgement.Failing(
             policy_of(one.notification_type, is_test=one.is_test),
-            one.error,
+            one.failure,
             one.sweeps,
             one.attempts,
             one.next_attempt.astimezone(clock.UTC),
         )
         for one in state_dao.failing(connection)
     ]
-    blocked = [
-        judgement.BlockedSweeps(
-            policy_of(one.notification_type, is_test=one.is_test), one.reason, one.sweeps, one.since
-        )
-        for one in state_dao.blocked(connection)
-    ]
-    return {"failing": failing, "blocked_sweeps": blocked, "run_is_going": state_dao.is_going(connection)}
 
 
 def _held_back(connection: Connection) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
+from app.dao.failures_dao import Failure
 from app.dao.state_dao import HeldBack
 from app.state.findings import span
 
@@ -60,12 +61,12 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class Failing:
-    """Sweeps of a policy whose last attempt failed: with which error (no values), how often in a row at most, and when
-    the next attempt is due (aware).
+    """Sweeps of a policy whose last attempt failed: of what, how often in a row at most, and when the next attempt is
+    due (aware).
     """
 
     policy: str
-    error: str
+    failure: Failure
     sweeps: int
     attempts: int
     next_attempt: datetime
@@ -73,12 +74,15 @@ class Failing:
 
 @dataclass(frozen=True)
 class BlockedSweeps:
-    """Sweeps of a policy that wait for a person or a precondition, for one reason, since when (aware)."""
+    """Sweeps of a policy that wait for a person or a precondition, for one reason, since when (aware), and what refused
+    their last batch.
+    """
 
     policy: str
     reason: str
     sweeps: int
     since: datetime
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class Verdict:
     since: datetime | None = None
     amount: int | None = None
     action: str | None = None
+    failure: Failure | None = None
 
     @property
     def runbook(self) -> str:
@@ -147,6 +152,7 @@ class Verdict:
             "policy": self.policy,
             "sentence": self.sentence,
             "cause": self.cause,
+            "failure": self.failure and self.failure.columns(),
             "since": self.since and self.since.isoformat(),
             "amount": self.amount,
             "do": self.do,
@@ -259,14 +265,45 @@ def _failing(facts: Facts) -> Iterator[Verdict]:
         yield Verdict(
             "batches-failing",
             Severity.ACT if one.attempts >= ATTEMPTS_BEFORE_ACT else Severity.ATTENTION,
-            f"Batches of {one.policy} fail: {one.error}, {one.attempts} "
+            f"Batches of {one.policy} fail: {one.failure}, {one.attempts} "
             f"{'time' if one.attempts == 1 else 'times'} in a row, in {one.sweeps:,} "
             f"{'sweep' if one.sweeps == 1 else 'sweeps'}. Next attempt {one.next_attempt:%H:%M} UTC.",
-            "Fix what the error names; the next attempt goes on by itself.",
+            _remedy(one.failure),
             policy=one.policy,
-            cause=one.error,
+            cause=str(one.failure),
             amount=one.sweeps,
+            failure=one.failure,
         )
+
+
+ANY_ERROR = "Fix what the error names; the workers' logs have it as step-failed."
+GO_ON = "The next attempt goes on by itself."
+OF_SQLSTATE = {
+    "42501": "The role lacks a privilege: apply deploy/postgres/retention_worker.sql again.",
+    "25006": "The database takes no changes: name the primary in DATABASE_URL.",
+    "55P03": "Somebody holds a lock for long: end what holds it (pg_stat_activity).",
+    "57014": "A statement took too long: see what slows the database; batches become smaller.",
+    "53": "The database is out of disk, memory or connections: free some.",
+    "08": "The connection to the database breaks: see the server, the pooler and the network.",
+}
+"""What to do, by SQLSTATE or by its class."""
+OF_ERROR = {
+    "SlowDown": "S3 asks for fewer requests. If it lasts, lower LETTERS_PER_STEP or run fewer workers.",
+    "Unreachable": "See that the workers reach S3: its address, the network, S3 itself.",
+    "OutOfTime": "S3 answers slowly. If it lasts, lower LETTERS_PER_STEP.",
+    "WorkerLost": "The batch's worker is killed each time: see its host's memory, and its log.",
+    "MemoryError": "The worker has too little memory: give it more, or lower the rows per step.",
+}
+
+
+def _remedy(failure: Failure) -> str:
+    """What to do about a failure; where the database named what refused, that."""
+    state = failure.sqlstate or ""
+    known = OF_SQLSTATE.get(state) or OF_SQLSTATE.get(state[:2]) or OF_ERROR.get(failure.s3_code or failure.error_class)
+    if known is None and failure.refused_by:
+        of_table = f" of table {failure.refused_table}" if failure.refused_table else ""
+        known = f"See why {failure.refused_by}{of_table} refuses, and remove or correct it."
+    return f"{known or ANY_ERROR} {GO_ON}"
 
 
 BLOCKED_BY: dict[str, tuple[str, str, str | None]] = {
@@ -299,10 +336,11 @@ def _blocked_sweeps(facts: Facts) -> Iterator[Verdict]:
             "sweep-blocked",
             Severity.ACT,
             f"{one.sweeps:,} {'sweep' if one.sweeps == 1 else 'sweeps'} of {one.policy} "
-            f"{'waits' if one.sweeps == 1 else 'wait'} for a person: {why}.",
+            f"{'waits' if one.sweeps == 1 else 'wait'} for a person: {why}{f', {one.failure}' if one.failure else ''}.",
             do,
             policy=one.policy,
-            cause=one.reason,
+            cause=str(one.failure or one.reason),
+            failure=one.failure,
             since=one.since,
             amount=one.sweeps,
             action=action,

@@ -19,6 +19,7 @@ OF_OWN_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("chains", "SELECT INSERT UPDATE DELETE", ()),
     ("steps", "SELECT INSERT DELETE", ()),
     ("steps", "UPDATE", ("counted",)),
+    ("batch_failures", "SELECT INSERT DELETE", ()),
     ("letter_looks", "SELECT INSERT DELETE", ()),
     ("accepted_missing", "SELECT INSERT DELETE", ()),
     ("intents", "SELECT INSERT DELETE", ()),

@@ -58,6 +58,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON retention.chains TO retention_worker;
 GRANT SELECT, INSERT, DELETE ON retention.steps TO retention_worker;
 -- To fold what steps did into the totals that metrics are told from.
 GRANT UPDATE (counted) ON retention.steps TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.batch_failures TO retention_worker;
 GRANT SELECT, DELETE ON retention.session_batches TO retention_worker;
 GRANT SELECT, INSERT, UPDATE ON retention.totals TO retention_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.heartbeats TO retention_worker;

@@ -30,6 +30,7 @@ SECTIONS = {
     "sessions": "user_sessions",
     "stops": "retention.holds",
     "blocked": "retention.blocked_policies",
+    "failing": "retention.batch_failures",
     "actions": "retention.ops_actions",
 }
 

@@ -20,7 +20,8 @@ from sqlalchemy.exc import ProgrammingError
 from app import clock
 from app.celery import celery, nightly_tasks
 from app.config import psycopg2_url
-from app.dao import blocked_dao, notifications_dao, traffic_dao
+from app.dao import blocked_dao, failures_dao, notifications_dao, traffic_dao
+from app.dao.failures_dao import Failure
 from app.db import db
 from app.models import Notification
 from app.models.types import NOTIFICATION_TYPES
@@ -167,6 +168,10 @@ def walk(app: Flask, connection: Connection, s3: Any) -> None:
     with db.transaction() as own:
         for _ in range(2):
             blocked_dao.note(own, ["letter"], {"letter": ("something is wrong", "fix it")}, clock.now())
+        failures_dao.record(
+            own, Failure("KeyError"), night=night, policy="sms", chain_id=1, step=0, attempt=1, service_id=None,
+            now=clock.now(),
+        )  # fmt: skip
 
     connection.execute(
         text("UPDATE retention.chains SET state = 'resting', reason = 'missing-files', missing_in = 'a-bucket'")

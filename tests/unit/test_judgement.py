@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.dao.failures_dao import Failure
 from app.state.judgement import (
     ANCHORS,
     BlockedSweeps,
@@ -25,7 +26,7 @@ NOW = datetime(2026, 11, 30, 7, 0, tzinfo=UTC)
 AGO = NOW - timedelta(hours=3)
 RUNBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
 WELL = {"now": NOW, "dispatch_every_seconds": 60, "workers": 2, "dispatcher_seen_at": NOW - timedelta(seconds=30)}
-REFUSED = "StepFailed: RaiseException P0001 (no_history of notification_history)"
+REFUSED = Failure("RaiseException", "P0001", "no_history", "notification_history")
 ACT, ATTENTION, WORKING, HEALTHY = Severity.ACT, Severity.ATTENTION, Severity.WORKING, Severity.HEALTHY
 
 # The name, what differs from a healthy pipeline, the state, its severity, and a piece of its sentence and its advice.
@@ -54,15 +55,39 @@ BAD = [
         "batches-failing",
         ACT,
         "P0001 (no_history of notification_history), 6 times in a row, in 18 sweeps",
-        "Fix what",
+        "See why no_history of table notification_history refuses",
     ),
     (
         "a batch failed once",
-        {"failing": [Failing("test-sms", "StepFailed: QueryCanceled 57014", 1, 1, NOW)], "run_is_going": True},
+        {"failing": [Failing("test-sms", Failure("QueryCanceled", "57014"), 1, 1, NOW)], "run_is_going": True},
         "batches-failing",
         ATTENTION,
-        "Batches of test-sms fail",
-        "by itself",
+        "Batches of test-sms fail: QueryCanceled 57014, 1 time",
+        "A statement took too long",
+    ),
+    (
+        "S3 is away",
+        {"failing": [Failing("letter", Failure("Stopped", s3_code="Unreachable"), 2, 4, NOW)]},
+        "batches-failing",
+        ACT,
+        "Batches of letter fail: S3 answers Unreachable, 4 times",
+        "the workers reach S3",
+    ),
+    (
+        "a batch kills its worker",
+        {"failing": [Failing("email", Failure("WorkerLost"), 1, 3, NOW)]},
+        "batches-failing",
+        ACT,
+        "Batches of email fail: WorkerLost, 3 times",
+        "killed each time",
+    ),
+    (
+        "an error that nobody foresaw",
+        {"failing": [Failing("email", Failure("KeyError"), 1, 3, NOW)]},
+        "batches-failing",
+        ACT,
+        "Batches of email fail: KeyError, 3 times",
+        "step-failed",
     ),
     (
         "blocked for missing files",
@@ -74,10 +99,10 @@ BAD = [
     ),
     (
         "the database refuses every row",
-        {"blocked_sweeps": [BlockedSweeps("sms", "database-refuses", 1, AGO)]},
+        {"blocked_sweeps": [BlockedSweeps("sms", "database-refuses", 1, AGO, REFUSED)]},
         "sweep-blocked",
         ACT,
-        "1 sweep of sms waits for a person: the database refuses every row",
+        "for a person: the database refuses every row, RaiseException P0001 (no_history of notification_history)",
         "retention retry",
     ),
     (
@@ -214,7 +239,9 @@ def test_a_dispatcher_is_silent_a_moment_after_three_intervals_and_a_minute():
 
 
 def test_the_third_failure_in_a_row_is_one_to_act_on():
-    by_attempts = [judge(Facts(**WELL | {"failing": [Failing("sms", "E", 1, n, NOW)]})).severity for n in (2, 3)]
+    by_attempts = [
+        judge(Facts(**WELL | {"failing": [Failing("sms", Failure("E"), 1, n, NOW)]})).severity for n in (2, 3)
+    ]
     assert by_attempts == [ATTENTION, ACT]
 
 
