@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.archive.windows import HOUR, Window, window_of
+from app.archive.windows import Window, window_of
 from app.config import Settings
 from app.dao.catalogue import HISTORY
+from app.state.archive import closed_before
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,9 @@ class ArchivePolicy:
 
     def closed_before(self, now: datetime) -> datetime:
         """The end of the last window all of whose rows are old enough."""
-        return window_of(now - timedelta(days=self.after_days), self.length).first
+        return closed_before(now, self.after_days, self.length)
 
 
 def history(settings: Settings) -> ArchivePolicy:
     """The policy of notification_history."""
-    length = HOUR if settings.archive_window == "hour" else timedelta(days=1)
-    return ArchivePolicy(HISTORY, "created_at", settings.archive_after_days, length)
+    return ArchivePolicy(HISTORY, "created_at", settings.archive_after_days, settings.archive_window_length)

@@ -18,7 +18,7 @@ from app.dao.step_history_dao import DayOfSteps
 from app.db import db
 from app.models.types import LETTER, NOTIFICATION_TYPES
 from app.retention.overdue import State, spoken
-from app.retention.plan import Plan
+from app.retention.plan import ArchivePlan, Plan
 from app.retention.readiness import blockers
 from app.state.judgement import Judgement, Severity
 
@@ -61,11 +61,25 @@ def plan(tonight: Plan, types: Sequence[str] = NOTIFICATION_TYPES, only: UUID | 
             )
     for refusal in tonight.refused:
         console.print(_refusal(refusal))
+    if tonight.archive is not None and only is None:
+        console.print(_of_history(tonight.archive))
     for scope, reason, placed_by in tonight.holds:
         if scope != holds_dao.PIPELINE:
             console.print(
                 f"On hold: {scope} ({reason}), by {placed_by}. Nothing of it goes until: flask retention lift"
             )
+
+
+def _of_history(planned: ArchivePlan) -> str:
+    """What goes to the archive, in a sentence."""
+    if planned.stopped:
+        return f"How much history is to be archived could not be counted: {planned.stopped}."
+    if not planned.rows:
+        return f"No history from before {planned.before:%Y-%m-%d %H:%M} UTC is to be archived."
+    return (
+        f"{'At least ' if planned.more else ''}{planned.rows:,} rows of history from before "
+        f"{planned.before:%Y-%m-%d %H:%M} UTC are to be archived, the oldest of {planned.oldest:%Y-%m-%d}."
+    )
 
 
 def _print_planned(console: Console, tonight: Plan, services: Sequence[tuple[str, ServiceOverdue]]) -> None:

@@ -1,6 +1,7 @@
 """Settings of the archive: which history goes to object storage, when, how, and for how long it stays there."""
 
 import re
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
@@ -89,6 +90,11 @@ class ArchiveSettings(BaseModel):
         if days is not None and first is not None and days <= first:
             raise ValueError(f"it must be above ARCHIVE_AFTER_DAYS, which is {first}")
         return days
+
+    @property
+    def archive_window_length(self) -> timedelta:
+        """Of what is archived together."""
+        return timedelta(hours=1) if self.archive_window == "hour" else timedelta(days=1)
 
     @property
     def archives_history(self) -> bool:

@@ -77,6 +77,16 @@ ORDER BY h.created_at
 LIMIT 1
 """
 
+COUNT_DUE = """
+SELECT count(*), min(due.created_at)
+FROM (
+    SELECT h.created_at FROM {history} AS h
+    WHERE h.created_at < %(before)s::timestamp AND {eligible}
+    ORDER BY h.created_at
+    LIMIT %(at_most)s
+) AS due
+"""
+
 # The rows after the last one of the page before, in the order of the index on created_at. What is kept of them is
 # PostgreSQL's checksum of each column, and each row's version; the subquery's order is that of the aggregates.
 READ_PAGE = """
@@ -290,6 +300,13 @@ def next_created_at(connection: Connection, of: Table, before: datetime, now: da
     values = {"before": clock.to_column(before), "table": HISTORY, "now": now}
     found = connection.exec_driver_sql(of.statement(NEXT_WINDOW), values).scalar()
     return clock.from_column(found) if found is not None else None
+
+
+def count_due(connection: Connection, of: Table, before: datetime, at_most: int | None) -> tuple[int, datetime | None]:
+    """How many rows before `before` may be archived, at most `at_most` of them counted; when the oldest was created."""
+    values = {"before": clock.to_column(before), "at_most": at_most}
+    count, oldest = connection.exec_driver_sql(of.statement(COUNT_DUE), values).one()
+    return count, clock.from_column(oldest) if oldest is not None else None
 
 
 def read_page(

@@ -31,7 +31,7 @@ from app.db import db
 from app.models.types import NOTIFICATION_TYPES
 from app.ops import metric_names as metric
 from app.retention import facts, failures, overdue
-from app.state import user_sweeps
+from app.state import archive, user_sweeps
 from app.state.findings import ACCOUNTS, DELETIONS, OF_NOTIFICATIONS, SESSIONS
 
 log = structlog.get_logger(__name__)
@@ -104,6 +104,8 @@ def parts(settings: Settings) -> dict[str, Part]:
         found["accounts"] = _accounts
     if settings.sessions_enabled:
         found["sessions"] = _sessions
+    if settings.archives_history:
+        found["archive"] = _archive
     return found
 
 
@@ -270,3 +272,22 @@ def _audit(_scrape: Scrape) -> Iterator[Metric]:
         yield metric.AUDIT_MISSING.family({(): last.rows_without_file})
         yield metric.AUDIT_UNRECOGNISED.family({(): last.unrecognised_files})
         yield metric.AUDIT_AT.family({(): last.finished_at.timestamp()})
+
+
+def _archive(scrape: Scrape) -> Iterator[Metric]:
+    with _reading() as connection:
+        found = archive.read(connection, scrape.settings, scrape.now)
+    files = found.manifest
+    yield metric.ARCHIVE_FILES.family({(): files.files})
+    yield metric.ARCHIVE_ROWS.family({(): files.rows})
+    yield metric.ARCHIVE_BYTES.family({(): files.bytes})
+    if found.ratio is not None:
+        yield metric.ARCHIVE_RATIO.family({(): found.ratio})
+    yield metric.ARCHIVE_OLDEST.family({(): files.oldest.timestamp() if files.oldest else 0.0})
+    yield metric.ARCHIVE_OVERDUE_AGE.family({(): scrape.age(found.due_since)})
+    yield metric.ARCHIVE_DAMAGED.family({(): files.damaged})
+    yield metric.ARCHIVE_GIVEN_UP.family({(): files.given_up})
+    read_again = files.read_again_at or files.first_finished_at
+    if read_again and files.longest_unread_at:  # left out while nothing is archived
+        yield metric.ARCHIVE_READ_AGAIN.family({(): read_again.timestamp()})
+        yield metric.ARCHIVE_LONGEST_UNREAD.family({(): files.longest_unread_at.timestamp()})

@@ -117,6 +117,22 @@ AUDIT_ORPHANED = _gauge("audit_orphaned_files", "Files without a row, at the las
 AUDIT_MISSING = _gauge("audit_missing_files", "Rows without their file, at the last audit.")
 AUDIT_UNRECOGNISED = _gauge("audit_unrecognised_files", "Files under names that fit no letter, at the last audit.")
 AUDIT_AT = _gauge("audit_last_timestamp_seconds", "When the last audit ended.")
+ARCHIVE_FILES = _gauge("archive_files", "Finished files of archived history.")
+ARCHIVE_ROWS = _gauge("archive_rows", "Rows in finished files of archived history.")
+ARCHIVE_BYTES = _gauge("archive_bytes", "Bytes of finished files of archived history.")
+ARCHIVE_RATIO = _gauge("archive_bytes_ratio", "A row's bytes in the archive, of those in the table with its indexes.")
+ARCHIVE_OLDEST = _gauge("archive_oldest_timestamp_seconds", "When the oldest archived row was created; 0: none is.")
+ARCHIVE_OVERDUE_AGE = _gauge(
+    "archive_overdue_age_seconds", "How long ago the oldest row of history should have been archived; 0: none is due."
+)
+ARCHIVE_DAMAGED = _gauge("archive_damaged_files", "Finished files that were not as written when they were last read.")
+ARCHIVE_GIVEN_UP = _gauge("archive_windows_given_up", "Windows of history that can't be archived for now.")
+ARCHIVE_READ_AGAIN = _gauge(
+    "archive_verified_timestamp_seconds", "When a finished file was last read again, or else the first was finished."
+)
+ARCHIVE_LONGEST_UNREAD = _gauge(
+    "archive_longest_unverified_timestamp_seconds", "When that file was read that was not read for longest."
+)
 SEVERITY = _gauge("severity", "How bad it is: 0 healthy, 1 working, 2 attention, 3 act.")
 VERDICTS = _gauge("verdicts", "What is wrong now, by state; how many verdicts say it.", "state", "severity")
 SCRAPE_ERRORS = _gauge("scrape_errors", "1 for a part of this page that could not be told.", "part")

@@ -39,7 +39,8 @@ from app.ops.progress import Run
 from app.ops.verdict import Verdict
 from app.retention import facts, overdue
 from app.retention.overdue import State
-from app.state import user_sweeps
+from app.state import archive, user_sweeps
+from app.state.archive import Archived
 from app.state.findings import Finding
 from app.state.judgement import Failing
 
@@ -168,6 +169,7 @@ class Page:
     queues: Section
     workers: Section
     audit: Section
+    archive: Section
     held_back: Section
     backlog: Section
     waiting: Section
@@ -211,6 +213,7 @@ def look(settings: Settings, kept: Kept, now: datetime) -> Page:
         queues=section("queues", lambda: broker.queue_depths(settings, SECONDS_FOR_THE_BROKER)),
         workers=section("workers", _in_transaction(lambda it: _workers(it, now))),
         audit=section("audit", _in_transaction(lambda it: _audit(it, settings))),
+        archive=section("archive", _in_transaction(lambda it: _archive(it, settings, now)), SECONDS_HISTORY_IS_KEPT),
         held_back=held_back,
         backlog=_of(measured, lambda: _backlog(measured.found)),
         waiting=_of(measured, lambda: measured.found.waiting),
@@ -319,6 +322,10 @@ def _audit(connection: Connection, settings: Settings) -> Audits | None:
     if not settings.letters_have_files:
         return None
     return Audits(audit_dao.last_finished(connection), audit_dao.under_way(connection))
+
+
+def _archive(connection: Connection, settings: Settings, now: datetime) -> Archived | None:
+    return archive.read(connection, settings, now) if settings.archives_history else None
 
 
 def _stops(connection: Connection) -> list[Hold]:

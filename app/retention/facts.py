@@ -24,7 +24,7 @@ from app.db import db
 from app.retention import overdue
 from app.retention.overdue import State
 from app.retention.tools import tools
-from app.state import judgement, user_sweeps
+from app.state import archive, judgement, user_sweeps
 from app.state.findings import policy_of
 from app.state.judgement import Facts, Judgement
 
@@ -74,6 +74,8 @@ def _parts(settings: Settings, now: datetime) -> dict[str, Callable[[Connection]
         parts["accounts"] = _accounts
     if settings.sessions_enabled:
         parts["sessions"] = lambda connection: _sessions(connection, settings, now)
+    if settings.archives_history:
+        parts["the archive"] = lambda connection: {"archive": archive.read(connection, settings, now)}
     return parts
 
 

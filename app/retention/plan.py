@@ -14,13 +14,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app import clock
-from app.dao import holds_dao, letter_statuses, overview_dao, services_dao
+from app.dao import archive_rows_dao, holds_dao, letter_statuses, overview_dao, services_dao
 from app.dao.overview_dao import ServiceOverdue
 from app.db import db
 from app.refusals import in_words
 from app.retention.nightly import count_without_service, find_overdue
 from app.retention.readiness import check_database
 from app.retention.tools import tools
+from app.state import archive
 
 COUNT_NO_FURTHER = 1_000_000
 """Exact for nearly every service, and seconds for the others."""
@@ -52,6 +53,21 @@ class TypePlan:
     stopped: str | None = None
 
 
+@dataclass
+class ArchivePlan:
+    """What leaves history: `rows` created before `before` (aware), the oldest at `oldest`. `more`: there may be more.
+
+    Rows of services on hold, those that others refer to and those without a service are not among them. `stopped`: why
+    they were not counted.
+    """
+
+    before: datetime
+    rows: int = 0
+    oldest: datetime | None = None
+    more: bool = False
+    stopped: str | None = None
+
+
 @dataclass(frozen=True)
 class Plan:
     """A night as it would go now; under a pause, as it would go without."""
@@ -63,6 +79,8 @@ class Plan:
     refused: list[services_dao.RefusedRetention]
     holds: list[tuple[str, str, str]]
     """Scope (a service's id, or `pipeline`: all is paused), reason, and who placed it."""
+    archive: "ArchivePlan | None" = None
+    """None: history is not archived."""
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`: dates and ids as strings are left to the encoder."""
@@ -92,7 +110,26 @@ def plan(night: date | None = None, *, exact: bool = False, watch: Watch = nobod
     planned = [TypePlan(notification_type) for notification_type in types]
     for of_type in planned:
         _count(of_type, _Question(night, now, at_most, {scope for scope, *_ in holds}, watch))
-    return Plan(night, at_most, planned, refused, holds)
+    return Plan(night, at_most, planned, refused, holds, _count_history(now, at_most))
+
+
+def _count_history(now: datetime, at_most: int | None) -> ArchivePlan | None:
+    settings = tools().settings
+    if not settings.archives_history:
+        return None
+    before = archive.closed_before(now, settings.archive_after_days, settings.archive_window_length)
+    planned = ArchivePlan(before)
+    seconds = SECONDS_TO_COUNT if at_most else SECONDS_TO_COUNT_EXACTLY
+    try:
+        with db.transaction(statement_seconds=seconds, read_only=True) as connection:
+            of = archive_rows_dao.table(connection, settings.archive_columns_left_out)
+            planned.rows, planned.oldest = archive_rows_dao.count_due(connection, of, before, at_most)
+            planned.more = planned.rows == at_most
+    except DBAPIError as error:
+        if not isinstance(error.orig, GIVEN_UP):
+            raise
+        planned.stopped = in_words(error)
+    return planned
 
 
 @dataclass(frozen=True)

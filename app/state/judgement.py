@@ -12,6 +12,7 @@ from typing import Any
 
 from app.dao.failures_dao import Failure
 from app.dao.state_dao import HeldBack
+from app.state.archive import Archived
 from app.state.findings import span
 
 RUNBOOK = "docs/operations.md"
@@ -55,6 +56,10 @@ ANCHORS = {
     "audit-missing": "retentionauditmissingfiles",
     "audit-unrecognised": "retentionauditfoundorphans",
     "dead-sessions": "sessions",
+    "archive-damaged": "retentionarchivedamaged",
+    "archive-unverified": "retentionarchiveunverified",
+    "archive-stopped": "when-history-is-not-archived",
+    "archive-given-up": "when-history-is-not-archived",
 }
 """Every state that is no good news, and the heading of the runbook that says what to do."""
 
@@ -123,6 +128,8 @@ class Facts:
     audit: tuple[int, int, int] | None = None
     """Files without a row, rows without a file, and unrecognised files, at the last audit."""
     dead_sessions: int = 0
+    archive: Archived | None = None
+    """None: history is not archived."""
     unknown: dict[str, str] = field(default_factory=dict)
 
 
@@ -482,6 +489,61 @@ def _sessions(facts: Facts) -> Iterator[Verdict]:
         )
 
 
+ARCHIVE_GETS_ON = timedelta(hours=26)
+"""In so long the hourly message ends a file, or at least a window, while something is due."""
+ARCHIVE_IS_READ_AGAIN = timedelta(days=15)
+"""The weekly sample may fail once."""
+
+
+def _archive(facts: Facts) -> Iterator[Verdict]:
+    if facts.archive is None:
+        return
+    files, due_since = facts.archive.manifest, facts.archive.due_since
+    if files.damaged:
+        yield Verdict(
+            "archive-damaged",
+            Severity.ACT,
+            f"{files.damaged:,} archived {'file is' if files.damaged == 1 else 'files are'} not as written.",
+            "See flask retention archive list; bring each back from a version or a replica of the bucket, then: "
+            "flask retention archive verify.",
+            policy="archive",
+            amount=files.damaged,
+        )
+    read_at = files.read_again_at or files.first_finished_at
+    if read_at is not None and facts.now - read_at > ARCHIVE_IS_READ_AGAIN:
+        yield Verdict(
+            "archive-unverified",
+            Severity.ATTENTION,
+            f"No archived file was read again for {span((facts.now - read_at).total_seconds())}.",
+            "See that beat sends verify-archives each week; by hand: flask retention archive verify --share 0.1.",
+            policy="archive",
+            since=read_at,
+        )
+    ended = files.last_finished_at
+    if due_since is not None and facts.now - max(due_since, ended or due_since) > ARCHIVE_GETS_ON:
+        yield Verdict(
+            "archive-stopped",
+            Severity.ATTENTION if ended is None else Severity.ACT,
+            f"History should have been archived {span((facts.now - due_since).total_seconds())} ago, and no file "
+            f"{'was ever' if ended is None else 'is'} finished.",
+            "See the workers' log for archive-storage-failed and archive-refused, and: flask retention archive list.",
+            policy="archive",
+            since=due_since,
+        )
+    if files.given_up:
+        yield Verdict(
+            "archive-given-up",
+            Severity.ATTENTION,
+            f"{files.given_up:,} {'window' if files.given_up == 1 else 'windows'} of history can't be archived for "
+            f"now: {(files.why_given_up or '').rstrip('.')}.",
+            "Fix what is named; the next night looks at it again. See: flask retention archive list.",
+            policy="archive",
+            cause=files.why_given_up,
+            since=files.given_up_at,
+            amount=files.given_up,
+        )
+
+
 RULES = (
     _unknown,
     _alive,
@@ -494,4 +556,5 @@ RULES = (
     _paused,
     _audit,
     _sessions,
+    _archive,
 )

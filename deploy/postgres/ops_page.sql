@@ -17,3 +17,5 @@ $$;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.ops_sessions TO ops_page;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retention.login_attempts TO ops_page;
+-- How the archive stands, where history is archived.
+GRANT SELECT ON retention.archives TO ops_page;

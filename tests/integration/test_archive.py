@@ -10,11 +10,14 @@ import duckdb
 import pytest
 from sqlalchemy import text
 
-from app.archive import policy, using, windows
+from app import clock
+from app.archive import policy, upkeep, using, windows
 from app.archive.tools import tools
 from app.archive.windows import HOUR
 from app.celery import archive_tasks, celery
-from tests.archives import BUCKET, manifest, many, rows_of, run
+from app.ops.collector import Collector
+from app.retention import facts, overdue, plan
+from tests.archives import BUCKET, OLD, manifest, many, rows_of, run
 from tests.factories import create_history, create_service, days_ago
 
 
@@ -154,3 +157,51 @@ def test_only_windows_all_of_whose_rows_are_old_enough_are_closed(app):
     now = datetime(2026, 11, 30, 0, 0, tzinfo=UTC)
     assert of.closed_before(now) == datetime(2025, 11, 30, tzinfo=UTC)
     assert of.closed_before(now - timedelta(seconds=1)) == datetime(2025, 11, 29, tzinfo=UTC)
+
+
+def test_the_plan_the_metrics_and_the_judgement_say_how_the_archive_stands(app, connection, s3):
+    many(connection, [create_service(connection)], 400)
+    connection.exec_driver_sql("ANALYZE notification_history")
+    planned = plan.plan().archive
+    assert (planned.rows, planned.more, planned.oldest) == (400, False, OLD)
+    shown = app.test_cli_runner().invoke(args=["retention", "plan"]).output
+    assert "400 rows of history from before" in " ".join(shown.split())
+
+    def told():
+        scraped = list(Collector(tools().settings).collect())
+        return {one.name.removeprefix("retention_archive_"): one.samples[0].value for one in scraped if one.samples}
+
+    due = clock.now() - (OLD.replace(hour=0) + timedelta(days=1 + 365))
+    assert told()["overdue_age_seconds"] == pytest.approx(due.total_seconds(), abs=60)
+    assert [one.state for one in judged() if one.policy == "archive"] == ["archive-stopped"]
+    run()
+    assert plan.plan().archive.rows == 0
+    metrics = told()
+    files = manifest()
+    assert (metrics["files"], metrics["rows"], metrics["overdue_age_seconds"]) == (2, 400, 0)
+    assert metrics["bytes"] == sum(one.bytes for one in files)
+    assert metrics["oldest_timestamp_seconds"] == OLD.timestamp()
+    assert metrics["verified_timestamp_seconds"] == min(one.finished_at for one in files).timestamp()
+    assert metrics["damaged_files"] == 0
+    assert 0 < metrics["bytes_ratio"] < 1
+    assert [one for one in judged() if one.policy == "archive"] == []
+    s3.put_object(Bucket=BUCKET, Key=files[0].key, Body=b"something else")
+    upkeep.verify(tools(), files)
+    assert told()["damaged_files"] == 1
+    assert told()["verified_timestamp_seconds"] > max(one.finished_at for one in files).timestamp()
+    assert [one.state for one in judged() if one.policy == "archive"] == ["archive-damaged"]
+
+
+def judged():
+    return facts.judgement_now(overdue.measure()).verdicts
+
+
+def test_a_window_that_was_given_up_is_told_until_it_is_looked_at_again(connection):
+    odd = create_history(connection, service_id=create_service(connection), created_at=OLD)
+    connection.execute(text("UPDATE notification_history SET sent_at = 'infinity' WHERE id = :id"), {"id": odd})
+    run()
+    [one] = [one for one in judged() if one.policy == "archive"]
+    assert (one.state, one.amount) == ("archive-given-up", 1)
+    assert "has no form in the file" in one.sentence
+    connection.execute(text("UPDATE retention.archives SET retry_at = now()"))
+    assert "archive-given-up" not in [one.state for one in judged()]

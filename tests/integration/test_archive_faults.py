@@ -9,17 +9,19 @@ and what a redaction replaces not noted; the manifest's row not read again after
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import pyarrow
 import pyarrow.parquet
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from sqlalchemy import event, text
 
-from app.archive import files, upkeep, using, work
+from app.archive import files, parquet, upkeep, using, work
 from app.archive.tools import tools
 from app.dao import archives_dao
 from app.dao.archives_dao import UNFINISHED, LeaseLost
@@ -308,9 +310,9 @@ def test_parquet_that_differs_from_what_postgresql_said_is_noticed_although_its_
     def do() -> None:
         connection.execute(text("UPDATE retention.archive_pages SET checksums[3] = 'other' WHERE page = 1"))
 
-    happen.once("GetObject", do)
+    happen.once("HeadObject", do)  # before the pages are asked for what PostgreSQL said
     run()
-    assert [one.failures for one in manifest()] == [0, 0]
+    assert happen.requests.count("PutObject") == 3, "two files, the first of them written twice"
     assert_all_is_archived_once(connection, s3, before)
 
 
@@ -547,6 +549,32 @@ def test_no_row_goes_because_of_a_file_that_has_not_been_verified(connection, be
     assert seen == [("written", 4)]
 
 
+WRITTEN: dict[str, Any] = {
+    **dict.fromkeys(("version_id", "etag", "sha256", "schema"), "another"),
+    **{"bytes_": 1, "rows": 1, "services": [], "first": OLD, "last": OLD},
+}
+OF_ANOTHER: list[tuple[str, int, str, list[Callable[[Any, Any], object]]]] = [
+    ("PutObject", 1, "writing", [archives_dao.lock, lambda own, one: archives_dao.set_written(own, one, **WRITTEN)]),
+    ("GetObject", 1, "written", [archives_dao.lock, lambda own, one: archives_dao.set_verified(own, one, OLD)]),
+    ("HeadObject", 3, "verified", [archives_dao.lock, archives_dao.set_deleting]),
+]
+
+
+@pytest.mark.parametrize(("name", "at", "state", "changes"), OF_ANOTHER, ids=[row[2] for row in OF_ANOTHER])
+def test_in_no_state_a_file_is_changed_without_its_lease(connection, before, happen, name, at, state, changes):
+    seen = []
+
+    def at_once() -> None:
+        [one] = manifest()
+        other = replace(one, lease_token=uuid4())
+        count = refused(*(lambda own, change=change: change(own, other) for change in changes))
+        seen.append((one.state, count, manifest() == [one]))
+
+    happen.once(name, at_once, at)
+    run()
+    assert seen == [(state, 2, True)]
+
+
 def test_a_file_because_of_which_rows_went_is_neither_written_anew_nor_taken_away(connection, before, monkeypatch):
     delete_page, seen = files.delete_page, []
 
@@ -556,13 +584,15 @@ def test_a_file_because_of_which_rows_went_is_neither_written_anew_nor_taken_awa
             lambda own: archives_dao.write_anew(own, done.archive, OLD, "why"),
             lambda own: archives_dao.set_void(own, done.archive, OLD, None, "why"),
             lambda own: archives_dao.set_verified(own, done.archive, OLD),
+            lambda own: archives_dao.add_removed(own, replace(done.archive, lease_token=uuid4()), 0, 1, OLD),
+            lambda own: archives_dao.set_done(own, replace(done.archive, lease_token=uuid4()), OLD),
         )
         seen.append((done.archive.removed, count))
         return done
 
     monkeypatch.setattr(files, "delete_page", delete_and_try)
     run()
-    assert seen == [(10, 3), (20, 3), (5, 3)]
+    assert seen == [(10, 5), (20, 5), (5, 5)]
 
 
 def test_parts_that_a_killed_worker_left_are_removed(connection, before, s3):
@@ -659,6 +689,32 @@ def test_a_redaction_that_is_killed_leaves_no_file_that_nobody_knows_of(
     keys = sorted(each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET)["Contents"])
     assert keys == sorted(each.key for each in manifest() if each.has_rows)
     assert [each.problem for each in upkeep.verify(tools(), manifest())] == [None] * len(manifest())
+
+
+def test_a_redaction_whose_new_file_has_other_rows_changes_nothing(connection, before, service, s3, monkeypatch):
+    """As a fault of the writer would, which no SHA-256 shows: it is that of what was written."""
+    leaves = create_service(connection)
+    many(connection, [leaves], 5)
+    expected = rows_of(connection)
+    run()
+    was = manifest()
+    write = parquet.write
+
+    def write_another(pages: Any, schema: Any, sink: Any) -> Any:
+        [rows] = pages
+        values = rows.column("notification_status").to_pylist()
+        place = rows.schema.get_field_index("notification_status")
+        changed = pyarrow.array(["late", *values[1:]], rows.schema.field(place).type)
+        write([rows.set_column(place, rows.schema.field(place), changed)], schema, sink)
+        return parquet.in_order(rows, parquet.ORDER)
+
+    monkeypatch.setattr(parquet, "write", write_another)
+    file = upkeep.holding_rows_of(tools(), service=leaves)[0]
+    with pytest.raises(files.Differs):
+        upkeep.redact(tools(), file, service=leaves)
+    upkeep.delete_left_over(tools())
+    assert [(one.key, one.sha256, one.rows) for one in manifest()] == [(one.key, one.sha256, one.rows) for one in was]
+    assert_all_is_archived_once(connection, s3, expected)
 
 
 def test_nothing_of_a_service_on_hold_is_taken_out(connection, before, service, s3):

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import insert, text
+from sqlalchemy import Uuid, bindparam, insert, text
 
 from app import clock, create_app
 from app.accounts import session_cleanup
 from app.celery import account_tasks, celery, nightly_tasks
 from app.config import Settings, load
-from app.dao import runs_dao, totals_dao
+from app.dao import platform_dao, runs_dao, totals_dao
 from app.db import db
 from app.models import Audit
 from app.models.types import NOTIFICATION_TYPES
@@ -25,7 +25,7 @@ from app.ops import collector
 from app.ops.metric_names import ALL
 from app.retention import heartbeat, nightly, operations
 from tests.chain_steps import do_all, open_chains
-from tests.factories import create_letter, create_notification, create_service, days_ago
+from tests.factories import create_history, create_letter, create_notification, create_service, days_ago
 from tests.integration.accounts.owned import create_user, mark_by_sql
 from tests.session_rows import create_session
 
@@ -300,14 +300,32 @@ def test_the_last_whole_audit_that_ended_is_told(app, connection):
     assert seen["retention_audit_last_timestamp_seconds"] == {(): datetime(2026, 1, 2, tzinfo=UTC).timestamp()}
 
 
-def test_every_name_on_the_page_is_defined_and_none_has_an_id_in_its_labels(app, connection):
+ARCHIVED = text(
+    """
+    INSERT INTO retention.archives (table_name, window_from, window_before, part, state, bucket, key, bytes, rows,
+                                    services, started_at, verified_at, finished_at)
+    VALUES ('notification_history', '2020-05-17', '2020-05-18', 1, 'done', 'some', 'key', 4000, 50, ARRAY[:service],
+            now(), now(), now())
+    """
+)
+
+
+def test_every_name_on_the_page_is_defined_and_none_has_an_id_in_its_labels(app, settings, connection):
     audited(connection, datetime.now(UTC), 0, 0, 0)
     service = create_service(connection)
     create_notification(connection, service, "email")
     do_all(open_chains(service, "email"))
-    heads = {line.split()[2] for line in page(app).text.splitlines() if line.startswith("# TYPE retention_")}
+    create_history(connection, service_id=service)
+    connection.exec_driver_sql("ANALYZE notification_history")
+    connection.execute(ARCHIVED.bindparams(bindparam("service", type_=Uuid)), {"service": service})
+    platform_dao._known.clear()  # how many rows there are is asked again
+    archiving = create_app(settings.model_copy(update={"s3_bucket_archive": "some"}))
+    shown = page(archiving).text
+    archiving.extensions["db.engine"].dispose()
+    heads = {line.split()[2] for line in shown.splitlines() if line.startswith("# TYPE retention_")}
     assert heads == {definition.name for definition in ALL}
-    assert str(service) not in page(app).text
+    assert str(service) not in shown
+    assert "retention_archive_" not in page(app).text
 
 
 MANY_STEPS = text(

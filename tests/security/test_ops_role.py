@@ -25,7 +25,7 @@ PRIVILEGES = [(what, on) for listed, on in GRANT.findall(OPS_ROLE_FILE.read_text
 
 @pytest.fixture
 def settings_override() -> dict[str, str]:
-    return {**ops_settings(), "ACCOUNTS_ENABLED": "false", "SESSIONS_ENABLED": "false"}
+    return {**ops_settings(), "S3_BUCKET_ARCHIVE": "some", "ACCOUNTS_ENABLED": "false", "SESSIONS_ENABLED": "false"}
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def walk(app: Flask) -> None:
 def test_everything_that_the_page_needs_is_possible_under_the_role(app, refusals):
     walk(app)
     assert refusals == []
-    assert len(PRIVILEGES) == 8
+    assert len(PRIVILEGES) == 9
 
 
 @pytest.mark.parametrize(("what", "on"), PRIVILEGES, ids=lambda value: value)

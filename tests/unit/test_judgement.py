@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from app.dao.archive_state_dao import Manifest
 from app.dao.failures_dao import Failure
+from app.state.archive import Archived
 from app.state.judgement import (
     ANCHORS,
     BlockedSweeps,
@@ -28,6 +30,26 @@ RUNBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
 WELL = {"now": NOW, "dispatch_every_seconds": 60, "workers": 2, "dispatcher_seen_at": NOW - timedelta(seconds=30)}
 REFUSED = Failure("RaiseException", "P0001", "no_history", "notification_history")
 ACT, ATTENTION, WORKING, HEALTHY = Severity.ACT, Severity.ATTENTION, Severity.WORKING, Severity.HEALTHY
+
+
+def archived(due_since=None, **differs):
+    """An archive that is well, but for what differs."""
+    well = {
+        "files": 3,
+        "rows": 500,
+        "bytes": 20_000,
+        "oldest": NOW - timedelta(days=900),
+        "damaged": 0,
+        "first_finished_at": NOW - timedelta(days=100),
+        "last_finished_at": NOW - timedelta(hours=2),
+        "read_again_at": NOW - timedelta(days=15),
+        "longest_unread_at": NOW - timedelta(days=60),
+        "given_up": 0,
+        "why_given_up": None,
+        "given_up_at": None,
+    }
+    return Archived(Manifest(**well | differs), due_since, 0.1)
+
 
 # The name, what differs from a healthy pipeline, the state, its severity, and a piece of its sentence and its advice.
 BAD = [
@@ -182,6 +204,54 @@ BAD = [
     ("the audit found others", {"audit": (0, 0, 99)}, "audit-unrecognised", ATTENTION, "99 files", "retention audit"),
     ("dead sessions pile up", {"dead_sessions": 50_001}, "dead-sessions", ATTENTION, "50,000 dead", "sessions purge"),
     (
+        "an archived file is damaged",
+        {"archive": archived(damaged=2)},
+        "archive-damaged",
+        ACT,
+        "2 archived files are not as written",
+        "archive verify",
+    ),
+    (
+        "no archived file was read again",
+        {"archive": archived(read_again_at=NOW - timedelta(days=15, seconds=1))},
+        "archive-unverified",
+        ATTENTION,
+        "No archived file was read again for 15 days",
+        "verify-archives",
+    ),
+    (
+        "no archived file was ever read again",
+        {"archive": archived(read_again_at=None, first_finished_at=NOW - timedelta(days=16))},
+        "archive-unverified",
+        ATTENTION,
+        "for 16 days",
+        "archive verify",
+    ),
+    (
+        "history is due, and no file is finished any more",
+        {"archive": archived(due_since=NOW - timedelta(days=3), last_finished_at=NOW - timedelta(hours=27))},
+        "archive-stopped",
+        ACT,
+        "should have been archived 3 days ago",
+        "archive-storage-failed",
+    ),
+    (
+        "history is due, and no file was ever finished",
+        {"archive": archived(due_since=NOW - timedelta(days=3), last_finished_at=None)},
+        "archive-stopped",
+        ATTENTION,
+        "no file was ever finished",
+        "archive list",
+    ),
+    (
+        "a window was given up",
+        {"archive": archived(given_up=1, why_given_up="It has no form.", given_up_at=AGO)},
+        "archive-given-up",
+        ATTENTION,
+        "1 window of history can't be archived for now: It has no form.",
+        "archive list",
+    ),
+    (
         "a part can't be had",
         {"unknown": {"sweeps": "QueryCanceled"}},
         "unknown",
@@ -225,6 +295,10 @@ def test_the_table_has_every_state():
         ({"dead_sessions": 50_000}, HEALTHY),
         ({"deletion_asked_for_at": NOW - timedelta(hours=48)}, HEALTHY),
         ({"audit": (0, 0, 0)}, HEALTHY),
+        ({"archive": archived()}, HEALTHY),
+        ({"archive": archived(due_since=NOW - timedelta(hours=26), last_finished_at=AGO - timedelta(days=9))}, HEALTHY),
+        ({"archive": archived(due_since=NOW - timedelta(days=9), last_finished_at=NOW - timedelta(hours=26))}, HEALTHY),
+        ({"archive": archived(files=0, first_finished_at=None, read_again_at=None, last_finished_at=None)}, HEALTHY),
     ],
     ids=str,
 )
