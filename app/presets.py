@@ -63,7 +63,11 @@ class Preset:
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
         "own": Preset("our own schema: five places for letters, local midnight", "newer"),
-        "govuk-notify": Preset("five places for letters, local midnight", "keep"),
+        "govuk-notify": Preset(
+            "five places for letters, local midnight, test letters go in any status",
+            "keep",
+            MappingProxyType({"test_letters_in_any_status": True}),
+        ),
         "gc-notify": Preset(
             "letters have rows and no files and go in any status, the cut-off is the end of a UTC day",
             "update",

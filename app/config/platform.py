@@ -122,6 +122,11 @@ class PlatformSettings(BaseModel):
         description="Whether letters go whatever their status is, also without one. Only for a platform that has "
         "always deleted them so.",
     )
+    test_letters_in_any_status: bool = Field(
+        False,
+        description="Whether test letters go whatever their status is, also without one, while other letters wait for "
+        "a final one. Only for a platform that has always deleted them so.",
+    )
     referring_rows: dict[Identifier, Literal["defer", "delete"]] = Field(
         {},
         description="What is done with rows of other tables that refer to a notification, as a JSON object by table: "

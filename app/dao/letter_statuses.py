@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from app.config import Settings
 from app.dao import platform_dao
+from app.dao.notifications_dao import TEST
 from app.dao.platform import Platform
 from app.models.types import LETTER
 
@@ -26,20 +27,30 @@ UNKNOWN_OF_SERVICE = """
     WHERE NOT n.final AND NOT n.unfinished
     """
 
-IS_FINAL = "(CAST(:final AS {status}[]) IS NULL OR (n.notification_status = ANY (CAST(:final AS {status}[]))) IS TRUE)"
+IS_FINAL = """(CAST(:final AS {status}[]) IS NULL OR :tests_in_any_status AND n.key_type = 'test'
+        OR (n.notification_status = ANY (CAST(:final AS {status}[]))) IS TRUE)"""
 IS_UNFINISHED = "(n.notification_status = ANY (CAST(:unfinished AS {status}[]))) IS TRUE"
 
 
 @dataclass(frozen=True)
 class LetterStatuses:
-    """`final` is None where letters go in any status."""
+    """`final` is None where letters go in any status. With `tests_in_any_status` test letters do in any case."""
 
     final: tuple[str, ...] | None
     unfinished: tuple[str, ...]
+    tests_in_any_status: bool = False
+
+    def final_of(self, kind: str) -> tuple[str, ...] | None:
+        """The statuses in which letters of a kind (REAL or TEST) go; None: in any."""
+        return None if self.tests_in_any_status and kind == TEST else self.final
 
     def values(self, platform: Platform) -> Mapping[str, object]:
         """What the conditions of this module bind."""
-        return {"final": platform.statuses(self.final), "unfinished": platform.statuses(self.unfinished)}
+        return {
+            "final": platform.statuses(self.final),
+            "unfinished": platform.statuses(self.unfinished),
+            "tests_in_any_status": self.tests_in_any_status,
+        }
 
 
 def unknown(connection: Connection, statuses: LetterStatuses, service_id: UUID, at_most: int) -> set[str | None]:
@@ -53,4 +64,4 @@ def unknown(connection: Connection, statuses: LetterStatuses, service_id: UUID, 
 def of(settings: Settings) -> LetterStatuses:
     """As the settings have it."""
     final = None if settings.letters_in_any_status else settings.letter_statuses_final
-    return LetterStatuses(final, settings.letter_statuses_unfinished)
+    return LetterStatuses(final, settings.letter_statuses_unfinished, settings.test_letters_in_any_status)

@@ -52,8 +52,8 @@ class Found:
     """Of the letters that were held back before, how often."""
     search: Search = field(default_factory=Search)
     covered: frozenset[UUID] = frozenset()
-    """Letters without a file that count as neither looked for nor missing: an unfinished intent names them, or their
-    rows have changed or gone meanwhile.
+    """Letters without a file that count as neither looked for nor missing: an unfinished intent names them, their rows
+    have changed or gone meanwhile, or they were never sent and need not have one.
     """
     missing: MissingFiles | None = None
     intent: int | None = None
@@ -125,7 +125,8 @@ def _covered(connection: Connection, tools: Tools, scope: Scope, found: Found) -
     ids = [one.letter.id for one in without_file]
     named = runs_dao.covered_by_intents(connection, scope.service_id, scope.kind, tools.looked_in, ids)
     there = notifications_dao.unchanged(connection, without_file)
-    return frozenset(id_ for id_ in ids if id_ in named or id_ not in there)
+    unsent = {one.letter.id for one in without_file if tools.naming.by_date_sent and one.letter.sent_at is None}
+    return frozenset(id_ for id_ in ids if id_ in named or id_ in unsent or id_ not in there)
 
 
 def _too_many_missing(connection: Connection, tools: Tools, found: Found, attempt: Attempt) -> MissingFiles | None:

@@ -175,7 +175,7 @@ def _scope_now(connection: Connection, notification_type: str, service_id: UUID)
 
 
 def _scope(notification_type: str, service_id: UUID, cutoff: datetime, now: datetime) -> Scope:
-    final = letter_statuses.of(tools().settings).final
+    final = letter_statuses.of(tools().settings).final_of(REAL)
     return Scope(service_id, notification_type, REAL, cutoff, now=now, statuses_final=final)
 
 

@@ -301,7 +301,7 @@ def _scope(connection: Connection, settings: Settings, work: Work, now: datetime
         created_before=min(own_cutoff, work.slice_before or own_cutoff),
         created_from=work.lower_bound or work.slice_from,
         now=now,
-        statuses_final=letter_statuses.of(settings).final,
+        statuses_final=letter_statuses.of(settings).final_of(work.kind),
     )
 
 

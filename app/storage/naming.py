@@ -1,6 +1,7 @@
 """Names of letter files. A name made here can reach the files of its own reference only.
 
-A key is `{folder}NOTIFY.{REFERENCE}.D.{class}.C.{YYYYmmddHHMMSS}.PDF`, in upper case. What makes a file a
+A key is `{folder}NOTIFY.{REFERENCE}.D.{class}.C.{YYYYmmddHHMMSS}.PDF`, in upper case. Some platforms write a further
+part before the time stamp, `C.` for the Crown's letters and `N.` for others. What makes a file a
 letter's own is the prefix up to and including the dot after the reference, *and* a rest of exactly that
 form: class and time stamp may be others than the row says today (postage changed, precompiled letter).
 """
@@ -29,7 +30,7 @@ SAFE_REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 reference), no slash (it ends a folder), no space, nothing whose upper case is longer or is another
 letter's. 128 leaves room under S3's limit of 1,024 bytes a key; the platform's own have 16 characters."""
 
-REST_OF_KEY = re.compile(r"D\.[A-Z0-9]+\.C\.[0-9]{14}\.PDF")
+REST_OF_KEY = re.compile(r"D\.[A-Z0-9]+\.C\.(?:[CN]\.)?[0-9]{14}\.PDF")
 HEAD_IN_DAY_FOLDER = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}/)NOTIFY\.")
 KEY_IN_DAY_FOLDER = re.compile(rf"{HEAD_IN_DAY_FOLDER.pattern}([A-Z0-9_-]{{1,128}})\.({REST_OF_KEY.pattern})")
 """What `is_file_of` accepts, for any folder and any reference (SAFE_REFERENCE in upper case)."""

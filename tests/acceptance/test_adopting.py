@@ -85,7 +85,7 @@ def letter(connection: Connection, s3: Any, bucket: str, service: UUID) -> UUID:
     made = rows.row(connection, LIVE, id_)
     assert made is not None
     [(_, prefix)] = POLICIES[NAME].places(made)
-    s3.put_object(Bucket=bucket, Key=f"{prefix}D.2.C.{sent:%Y%m%d%H%M%S}.PDF", Body=b"%PDF-1.4")
+    s3.put_object(Bucket=bucket, Key=prefix + POLICIES[NAME].name("2", sent), Body=b"%PDF-1.4")
     return id_
 
 

@@ -77,7 +77,7 @@ def fate(row: Row, rules: Rules) -> str:
     cutoff = rules.data.cutoff(service, kind)
     if row["created_at"] >= (min(cutoff, rules.before_limit) if rules.before_limit else cutoff):
         return STAYS
-    if kind == "letter" and row["notification_status"] in policy.not_final:
+    if kind == "letter" and policy.keeps(row):
         return STAYS
     if kind == "letter" and policy.buckets and (set(row["reference"]) - set(SAFE) or policy.is_anywhere(row)):
         return WAITS

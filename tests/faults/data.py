@@ -126,7 +126,7 @@ class Maker:
                     else "1"
                 )
                 stamp = created_at + timedelta(seconds=number)
-                key = f"{prefix}D.{postage_class}.C.{stamp:%Y%m%d%H%M%S}.PDF"
+                key = prefix + self.policy.name(postage_class, stamp)
                 self.data.files[role, key] = row["id"]  # type: ignore[assignment]
         return row
 

@@ -131,9 +131,7 @@ def is_newer(night: Night, row: dict[str, Any]) -> bool:
 
 def not_final_moved(night: Night) -> None:
     id_ = next(
-        i
-        for i, row in night.before.live.items()
-        if row["notification_type"] == LETTER and row["notification_status"] in night.policy.not_final
+        i for i, row in night.before.live.items() if row["notification_type"] == LETTER and night.policy.keeps(row)
     )
     del night.after.live[id_]
 

@@ -136,3 +136,24 @@ class TestInAnyStatus:
         assert {one.kind for one in overdue.measure().kept} == {OVERDUE}
         run_night()
         assert live(connection) == set()
+
+
+@pytest.mark.usefixtures("app")
+class TestTestLettersInAnyStatus:
+    """Of a platform that waits for the end of real letters alone."""
+
+    @pytest.fixture
+    def settings_override(self, settings_override):
+        return {**settings_override, "TEST_LETTERS_IN_ANY_STATUS": "true"}
+
+    def test_test_letters_go_and_others_wait(self, connection, s3, settings, letters):
+        [planned] = next(of.services for of in plan().types if of.notification_type == "letter")
+        assert (planned.rows, planned.test_rows) == (len(FINAL), len(letters) / 2)
+        assert (planned.not_final, planned.unknown_status) == (len(UNDER_WAY), 2)
+        kept = {one.kind: one.rows for one in overdue.measure().kept}
+        assert kept == {OVERDUE: len(FINAL) + len(letters) / 2, NOT_FINAL: len(UNDER_WAY), UNKNOWN_STATUS: 2}
+        run_night()
+        assert live(connection) == {
+            id_ for (status, key), id_ in letters.items() if status not in FINAL and key == "normal"
+        }
+        assert keys(s3, settings.s3_bucket_test_letters) == set()

@@ -2,7 +2,8 @@
 
 Seen to fail: sent_at left out of the choice and of the audit's rows, places by status, a letter whose folder is unknown
 taken for one without a file, one that shares its reference moved, the index of folders asked, a letter that was never
-sent missed by an audit, and an audit of some days reading other days' letters.
+sent missed by an audit or by a night, the Crown's part of a name forgotten, and an audit of some days reading other
+days' letters.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from tests.factories import (
     keys,
     live,
     naive,
+    steps,
 )
 from tests.integration.night import run_night
 
@@ -81,6 +83,25 @@ def test_a_letter_that_was_never_sent_is_looked_for_under_every_date_that_it_can
     later = file_of(s3, bucket, name, MADE + 3 * DAY)
     run_night()
     assert (history(connection), keys(s3, bucket)) == ({letter}, {later})
+
+
+def test_letters_that_were_never_sent_are_not_missed(app, connection, s3, service, settings):
+    many = settings.missing_files_least + 1
+    unsent = {create_letter(connection, s3, service, MADE, file=False) for _ in range(many)}
+    run_night()
+    assert (live(connection), history(connection)) == (set(), unsent)
+    assert not any(step["without_file"] for step in steps(connection))
+    sent = {create_letter(connection, s3, service, MADE, file=False, sent_at=naive(SENT)) for _ in range(many)}
+    run_night()
+    assert live(connection) == sent, "one that was sent has a file"
+
+
+def test_the_part_of_the_crown_belongs_to_the_name(app, connection, s3, service, bucket):
+    name = reference()
+    letter = create_letter(connection, s3, service, MADE, reference=name, file=False, sent_at=naive(SENT))
+    put(s3, bucket, f"{SENT:%Y-%m-%d}/NOTIFY.{name}.D.2.C.C.{MADE:%Y%m%d%H%M%S}.PDF")
+    run_night()
+    assert (history(connection), keys(s3, bucket)) == ({letter}, set())
 
 
 def test_one_whose_folder_nobody_knows_stays_with_its_file_and_so_does_one_with_its_reference(

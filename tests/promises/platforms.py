@@ -92,7 +92,7 @@ class Platform:
     def key(self, row: dict[str, Any], stamp: datetime | None = None) -> str:
         """The key of a delivered letter's file."""
         [(_, prefix)] = self.policy.places(row)
-        return f"{prefix}D.2.C.{stamp or row['created_at']:%Y%m%d%H%M%S}.PDF"
+        return prefix + self.policy.name("2", stamp or row["created_at"])
 
     def cutoff(self, days: int) -> datetime:
         """Tonight's (aware): what was made before it is past a retention of so many days."""

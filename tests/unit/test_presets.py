@@ -30,10 +30,11 @@ def test_a_preset_is_what_its_platform_does(preset, rule, files, share, any_stat
     settings = load(**({} if preset is None else {"PLATFORM_PRESET": preset}))
     assert (settings.cutoff_rule, settings.letter_files, settings.missing_files_share) == (rule, files, share)
     assert settings.letters_in_any_status == any_status
+    assert settings.test_letters_in_any_status == (preset == "govuk-notify")
     assert settings.referring_rows == {}
 
 
-def test_letters_of_d_are_found_by_the_utc_date_on_which_they_were_sent():
+def test_letters_of_va_notify_are_found_by_the_utc_date_on_which_they_were_sent():
     settings = load(PLATFORM_PRESET="va-notify")
     assert (settings.letter_folder_date, settings.folder_zone) == ("sent-at-utc", ZoneInfo("UTC"))
     assert set(settings.letter_postage_classes.values()) == {"2"}

@@ -80,9 +80,13 @@ class Policy:
     day_of_folder: Callable[[Row], date] = day_of_making
     classes: Mapping[str, str] = field(default_factory=lambda: CLASSES)
     """In files' names, by postage."""
+    crown: str = ""
+    """Of files' names, with its dot: the part before the time stamp that some platforms write."""
     final: tuple[str | None, ...] = FINAL
     not_final: tuple[str | None, ...] = (*NOT_FINAL, None)
     """Statuses with which a letter stays."""
+    tests_in_any_status: bool = False
+    """Whether test letters go with those, too."""
     deferring: tuple[str, ...] = ()
     """Tables that point at notifications: what a row of theirs refers to stays, and so does that row."""
     cascading: tuple[str, ...] = ()
@@ -109,6 +113,16 @@ class Policy:
             "technical-failure": [dated, (SCAN, f"ERROR/{name}")],
         }.get(row["notification_status"], [dated])
 
+    def keeps(self, row: Row) -> bool:
+        """Whether a letter's status keeps it."""
+        return row["notification_status"] in self.not_final and not (
+            self.tests_in_any_status and row["key_type"] == "test"
+        )
+
+    def name(self, postage_class: str, stamp: datetime) -> str:
+        """The part of a file's name behind the reference's dot."""
+        return f"D.{postage_class}.C.{self.crown}{stamp:%Y%m%d%H%M%S}.PDF"
+
     @property
     def folder_may_be_unknown(self) -> bool:
         """Whether a letter may lack the date by which its folder goes."""
@@ -127,7 +141,7 @@ class Policy:
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "own": Policy(),
-        "govuk-notify": Policy(not_final=NOT_FINAL),
+        "govuk-notify": Policy(not_final=NOT_FINAL, tests_in_any_status=True),
         "gc-notify": Policy(
             cutoff=end_of_the_day,
             zone=ZONE_OF_UTC,
@@ -149,6 +163,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
             buckets=(LETTERS,),
             day_of_folder=day_of_sending,
             classes=MappingProxyType(dict.fromkeys(CLASSES, "2")),
+            crown="C.",
             final=(*FINAL, *NOT_FINAL, "pii-check-failed", "preferences-declined", None),
             not_final=(),
             deferring=("scheduled_notifications",),
