@@ -7,6 +7,7 @@ newer row wins in history, everywhere) is said beside them, so that `flask reten
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import time
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -58,6 +59,10 @@ class Preset:
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     known_by: tuple[str, ...] = ()
     """Columns of its notifications that no other platform's have; none: it has only those that all have."""
+    changes: tuple[str, ...] = ()
+    """What becomes different in its data from the first night on, in sentences without their first capital."""
+    facts_from_history_alone: bool = False
+    """Whether it counts a day of a service and type from history only if nothing of it is left in notifications."""
 
 
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
@@ -75,12 +80,15 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                 {
                     "cutoff_rule": "utc-end-of-day",
                     "retention_timezone": "UTC",
+                    "retention_nightly_at": time(9, 15),
                     "letter_files": "no-files",
                     "letters_in_any_status": True,
                     "missing_files_share": None,
                 }
             ),
             ("ses_feedback_id",),
+            ("feedback_reason stays NULL in history today; the pipeline copies it with the other columns",),
+            facts_from_history_alone=True,
         ),
         "us-notify": Preset(
             "no letters, the cut-off is UTC midnight",
@@ -89,11 +97,16 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                 {
                     "cutoff_rule": "utc-midnight",
                     "retention_timezone": "UTC",
+                    "retention_nightly_at": time(7),
                     "letter_files": "no-letters",
                     "missing_files_share": None,
                 }
             ),
             ("carrier",),
+            (
+                "history is filled by the position of columns today, so that carrier has the cost and message_cost is "
+                "NULL; the pipeline copies by name, and both have what they had in notifications",
+            ),
         ),
         "va-notify": Preset(
             "letters go in any status; they are in one bucket, in a folder by the UTC date of sent_at, always of class "
@@ -103,6 +116,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                 {
                     "cutoff_rule": "local-midnight-then-days",
                     "retention_timezone": "America/New_York",
+                    "retention_nightly_at": time(4, 15),
                     "letter_files": "one-bucket",
                     "letters_in_any_status": True,
                     "letter_folder_date": "sent-at-utc",
@@ -113,6 +127,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                 }
             ),
             ("provider_updated_at",),
+            facts_from_history_alone=True,
         ),
     }
 )

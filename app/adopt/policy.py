@@ -9,7 +9,7 @@ only shows when the clocks change is found, too.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,6 +22,12 @@ from app.state.findings import Finding, look, note
 NIGHTS = 366
 OF_THE_CUTOFF = ("cutoff_rule", "retention_timezone")
 POLICIES = tuple(sorted({name for preset in PRESETS.values() for name in preset.settings} | set(OF_THE_CUTOFF)))
+DAYS_IN_BOTH_TABLES = (
+    "SELECT n.service_id, n.notification_type, n.created_at::date, count(*) FROM notifications AS n "
+    "WHERE n.created_at >= current_date - 5 AND EXISTS (SELECT FROM notification_history AS h "
+    "WHERE h.service_id = n.service_id AND h.notification_type = n.notification_type "
+    "AND h.created_at >= n.created_at::date AND h.created_at < n.created_at::date + 1) GROUP BY 1, 2, 3"
+)
 CONFLICTS = {
     "keep": "the row that is in history stays as it is",
     "update": "the row that moves overwrites the one in history",
@@ -115,6 +121,16 @@ def _compared(preset: PresetName, settings: Settings, night: date) -> Iterator[F
         )
     if not changes:
         yield note("cut-off", f"no night of the coming year keeps data longer or shorter than {preset} does today")
+    for of_history in PRESETS[preset].changes:
+        yield note("history", f"on {preset}, {of_history}")
+    if PRESETS[preset].facts_from_history_alone:
+        yield look(
+            "statistics",
+            f"{preset} counts a day of a service and type from history only if no row of that day is left in "
+            f"{NOTIFICATIONS}. A row that stays, since it is deferred, on hold or referred to, replaces the day's "
+            "figures, for as many days back as they are counted anew",
+            f"look for such days after a night: {DAYS_IN_BOTH_TABLES}",
+        )
     conflict = PRESETS[preset].history_conflict
     if conflict != "newer":
         yield note(
@@ -148,6 +164,8 @@ def _hours(span: timedelta) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "off"
+    if isinstance(value, time):
+        return f"{value:%H:%M}"
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {of_name}" for name, of_name in value.items())
     return (", ".join(value) or "none") if isinstance(value, tuple) else str(value)

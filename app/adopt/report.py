@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.adopt import choice, grants, installation, policy, referring, unseen
+from app.adopt import choice, grants, installation, jobs, policy, referring, unseen
 from app.config import Settings
 from app.dao import (
     catalogue_dao,
@@ -200,4 +200,5 @@ def _findings(found: Facts, settings: Settings, night: date, preset: PresetName 
     yield from choice.check(catalogue, settings)
     yield from referring.check(catalogue, settings)
     yield from policy.check(catalogue, preset, settings, night)
+    yield from jobs.check(preset, settings, night)
     yield from grants.check(catalogue, settings)

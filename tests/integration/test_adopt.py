@@ -9,7 +9,7 @@ policies judged for whoever asks, for the group though it has a login, for an ow
 
 import json
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from app import config, create_app
-from app.adopt import choice, report
+from app.adopt import choice, policy, report
 from app.dao import catalogue_dao
 from app.dao.catalogue import HISTORY, NOTIFICATIONS, PLATFORM_TABLES
 from app.dao.copying import How, copies
@@ -839,3 +839,15 @@ def test_the_database_is_the_one_that_was_asked(named, adopting):
     found = report.look(adopting.extensions["settings"], NIGHT)
     assert found.catalogue.database == make_url(adopting.extensions["settings"].database_url).database
     assert found.catalogue.database == engine.url.database
+
+
+def test_the_query_for_days_in_both_tables_finds_them(changed):
+    service, other = rows.create_service(changed), rows.create_service(changed)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    for one in (service, service, other):
+        rows.create_notification(changed, one, "email", yesterday)
+    rows.create_history(changed, service, "email", yesterday)
+    rows.create_history(changed, other, "sms", yesterday)
+    rows.create_history(changed, other, "email", yesterday - timedelta(days=1))
+    found = changed.exec_driver_sql(policy.DAYS_IN_BOTH_TABLES).all()
+    assert found == [(service, "email", yesterday.date(), 2)]

@@ -14,23 +14,23 @@ from app.retention.plan import plan
 from tests.factories import create_notification, create_service, history, live
 
 MICROSECOND = timedelta(microseconds=1)
-B, C, D = ({"PLATFORM_PRESET": preset} for preset in "bcd")
+GC, US, VA = ({"PLATFORM_PRESET": f"{platform}-notify"} for platform in ("gc", "us", "va"))
 
 
 # A retention of seven days. New York's clocks go forward on 8 March 2026 at 07:00 UTC and back on 1 November at 06:00.
 @pytest.mark.parametrize(
     ("settings_override", "now", "cut_off"),
     [
-        (B, "2026-03-08T08:00:00Z", "2026-03-01T23:59:59.999999Z"),
-        (B, "2026-03-09T00:00:00Z", "2026-03-02T23:59:59.999999Z"),
-        (B, "2026-11-01T08:00:00Z", "2026-10-25T23:59:59.999999Z"),
-        (C, "2026-03-08T08:00:00Z", "2026-03-01T00:00:00Z"),
-        (C, "2026-11-01T08:00:00Z", "2026-10-25T00:00:00Z"),
-        (D, "2026-03-08T08:00:00Z", "2026-03-01T05:00:00Z"),
-        (D, "2026-03-09T07:00:00Z", "2026-03-02T04:00:00Z"),
-        (D, "2026-03-09T03:59:59Z", "2026-03-01T05:00:00Z"),
-        (D, "2026-11-01T08:00:00Z", "2026-10-25T04:00:00Z"),
-        (D, "2026-11-02T08:00:00Z", "2026-10-26T05:00:00Z"),
+        (GC, "2026-03-08T08:00:00Z", "2026-03-01T23:59:59.999999Z"),
+        (GC, "2026-03-09T00:00:00Z", "2026-03-02T23:59:59.999999Z"),
+        (GC, "2026-11-01T08:00:00Z", "2026-10-25T23:59:59.999999Z"),
+        (US, "2026-03-08T08:00:00Z", "2026-03-01T00:00:00Z"),
+        (US, "2026-11-01T08:00:00Z", "2026-10-25T00:00:00Z"),
+        (VA, "2026-03-08T08:00:00Z", "2026-03-01T05:00:00Z"),
+        (VA, "2026-03-09T07:00:00Z", "2026-03-02T04:00:00Z"),
+        (VA, "2026-03-09T03:59:59Z", "2026-03-01T05:00:00Z"),
+        (VA, "2026-11-01T08:00:00Z", "2026-10-25T04:00:00Z"),
+        (VA, "2026-11-02T08:00:00Z", "2026-10-26T05:00:00Z"),
     ],
     indirect=["settings_override"],
 )
@@ -55,7 +55,7 @@ def settings_override(request):
 
 
 @pytest.mark.parametrize(
-    "settings_override", [{**B, "RETENTION_TIMEZONE": "Asia/Tokyo"}], indirect=["settings_override"]
+    "settings_override", [{**GC, "RETENTION_TIMEZONE": "Asia/Tokyo"}], indirect=["settings_override"]
 )
 def test_where_nights_are_ahead_of_utc_nothing_goes_that_was_sent_just_now(app, connection):
     service = create_service(connection, email=1)

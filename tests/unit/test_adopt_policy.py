@@ -52,6 +52,22 @@ def test_tables_that_look_like_a_platforms_are_said_to_unless_that_is_the_one(pr
     )
 
 
+@pytest.mark.parametrize(
+    ("preset", "said"),
+    [("gc-notify", "feedback_reason stays NULL"), ("us-notify", "carrier has the cost"), ("va-notify", None)],
+)
+def test_what_changes_in_history_is_said(preset, said):
+    notes = [one.sentence for one in policy.check(catalogue(), preset, load(), NIGHT) if one.level is Level.NOTE]
+    assert any(said in one for one in notes) if said else not any("today;" in one for one in notes)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_days_of_which_the_figures_may_be_replaced_are_to_be_looked_for(preset):
+    found = [one for one in policy.check(catalogue(), preset, load(), NIGHT) if one.about == "statistics"]
+    assert bool(found) == (preset in ("gc-notify", "va-notify"))
+    assert all(policy.DAYS_IN_BOTH_TABLES in one.fix for one in found)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_comparison_names_the_platform(preset):
     found = [one for one in policy.check(catalogue(), preset, load(), NIGHT) if one.about in ("cut-off", "history")]
