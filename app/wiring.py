@@ -14,6 +14,7 @@ from app.observability import error_reports, tracing
 from app.ops import health as ready
 from app.ops import metrics
 from app.policies import registry
+from app.policies.tools import Tools as PolicyTools
 from app.retention.tools import Tools
 
 
@@ -40,6 +41,7 @@ def wire(app: Flask) -> None:
     app.extensions["archive.tools"] = ArchiveTools(app.extensions["settings"])
     app.extensions["accounts.tools"] = AccountTools(app.extensions["settings"])
     app.extensions["policies"] = registry.load(settings.retention_policies)
+    app.extensions["policies.tools"] = PolicyTools(settings)
     # A path with two slashes is none of ours. Werkzeug would redirect to one slash, at the Host that the request names.
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY_BYTES

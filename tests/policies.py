@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
 from flask import Flask
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from app.dao import policy_sweeps_dao
 from app.db import db
-from app.policies import checks, registry
+from app.policies import checks, registry, sweeps
 from app.policies.binding import Bound
+from tests.factories import days_ago, naive
 
 TABLES = """
 CREATE TABLE parcel_kinds (id uuid PRIMARY KEY, template_type text, hidden boolean, listed_at timestamp);
@@ -54,10 +58,10 @@ def unplanned_tables(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql("DROP TYPE parcel_states")
 
 
-def use(app: Flask, text: str, directory: Path) -> registry.Registry:
+def use(app: Flask, entries: str, directory: Path) -> registry.Registry:
     """Make these the application's policies, as if RETENTION_POLICIES had named a file of them when it was started."""
     path = directory / "own.toml"
-    path.write_text(text)
+    path.write_text(entries)
     app.extensions["policies"] = registry.load(str(path))
     return app.extensions["policies"]
 
@@ -73,3 +77,43 @@ def grant(connection: Connection, bound: Bound, role: str) -> None:
     """What the check says that the policy needs, and nothing else."""
     for one in bound.grants:
         connection.exec_driver_sql(one.statement(role))
+
+
+def work_off(name: str, batches: int = 50) -> list[sweeps.Wake]:
+    """Start a policy and do its batches until none is to be sent. Returns what was sent."""
+    sent = list(sweeps.begin_now([name]))
+    while sent[-1] is not None:
+        wake = sweeps.run_step(*sent[-1])
+        if wake is None:
+            return sent
+        sent.append(wake)
+        assert len(sent) < batches, "it does not come to an end"
+    return sent
+
+
+def latest(name: str) -> policy_sweeps_dao.Latest:
+    """The policy's newest sweep."""
+    with db.transaction(read_only=True) as connection:
+        return next(one for one in policy_sweeps_dao.latest(connection) if one.policy == name)
+
+
+def steps_of(connection: Connection, name: str) -> list[dict[str, Any]]:
+    """What the policy's batches did."""
+    rows = connection.execute(
+        text("SELECT * FROM retention.policy_steps WHERE policy = :name ORDER BY id"), {"name": name}
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def parcel(connection: Connection, **columns: Any) -> UUID:
+    """A parcel that is 30 days old, unless said otherwise."""
+    values = {"id": uuid4(), "created_at": naive(days_ago(30)), "address": "1 Private Street", **columns}
+    names = ", ".join(values)
+    connection.execute(
+        text(f"INSERT INTO parcels ({names}) VALUES ({', '.join(f':{name}' for name in values)})"), values
+    )
+    return values["id"]
+
+
+def ids(connection: Connection, table: str = "parcels") -> set[UUID]:
+    return set(connection.exec_driver_sql(f"SELECT id FROM {table}").scalars())

@@ -16,6 +16,7 @@ TASK_MODULES = [
     "app.celery.session_tasks",
     "app.celery.audit_tasks",
     "app.celery.archive_tasks",
+    "app.celery.policy_tasks",
 ]
 PERIODIC = ("catch-up-missed-night", "dispatch-retention")
 DELETIONS = ("delete-user-account", "relay-user-deletions", "purge-account-records")
@@ -31,6 +32,7 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 HOUR_OF_AUDITS, MINUTE_OF_AUDITS = 10, 17
 """Local time, when the night is over. Whether an audit is due, or stands still, is looked at every day. Not on the
 dispatcher's queue: a stretch of an audit takes as long as a step."""
+POLICIES = ("dispatch-policies", "sweep-policy")
 ARCHIVES = ("archive-history", "verify-archives")
 MINUTE_OF_ARCHIVES = 43
 DAY_AND_HOUR_OF_VERIFIED_ARCHIVES = {"day_of_week": "sunday", "hour": 12, "minute": 7}
@@ -59,6 +61,7 @@ def beat(settings: Settings) -> dict[str, Any]:
             "schedule": crontab(hour=HOUR_OF_AUDITS, minute=MINUTE_OF_AUDITS),
             "options": _options(settings.queue_accounts, SECONDS_A_DAY),
         }
+    schedule["policies"] = _every(settings.dispatch_every_seconds, "dispatch-policies", settings.queue_accounts)
     if settings.archives_history:
         schedule["archive"] = _hourly(settings, "archive-history", MINUTE_OF_ARCHIVES)
         schedule["verified-archives"] = {
@@ -81,7 +84,7 @@ def beat(settings: Settings) -> dict[str, Any]:
 
 def routes(settings: Settings) -> dict[str, dict[str, str]]:
     """The queue of each task that is not on the nightly one."""
-    of_accounts = (*DELETIONS, *SWEEPS, *EXPORTS, *ARCHIVES, "cleanup-user-sessions", "audit-letter-files")
+    of_accounts = (*DELETIONS, *SWEEPS, *EXPORTS, *ARCHIVES, *POLICIES, "cleanup-user-sessions", "audit-letter-files")
     by_queue = {settings.queue_periodic: PERIODIC, settings.queue_accounts: of_accounts}
     return {task: {"queue": queue} for queue, tasks in by_queue.items() for task in tasks}
 

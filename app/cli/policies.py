@@ -1,16 +1,25 @@
 """`flask retention policies`: which policies there are, where each comes from, and what the database says of them."""
 
 import json
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from app.dao import policy_sweeps_dao
+from app.dao.policy_sweeps_dao import BLOCKED, WAITING
 from app.db import db
-from app.policies import checks
+from app.errors import BadArgument
+from app.policies import checks, planning, sweeps
+from app.policies.batches import Blocked
 from app.policies.binding import Bound
 from app.policies.forms import Disposition, Retention
+from app.policies.planning import Planned
 from app.policies.reading import Policy
 from app.policies.registry import Registry, registry
+
+SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @click.command("policies")
@@ -29,6 +38,46 @@ def policies_command(is_checked: bool, role: str | None, as_json: bool) -> None:
         _show(found, bound, role)
     if found.problems or any(one.problems for one in bound):
         raise SystemExit(1)
+
+
+def run_policies(names: Sequence[str], *, wait: bool, dry_run: bool) -> None:
+    """Start these policies now, through the workers, or say what would go."""
+    try:
+        if dry_run:
+            for name in names:
+                show_planned(planning.plan([sweeps.require(name)]))
+            click.echo("Dry run: nothing was started.")
+            return
+        wakes = sweeps.begin_now(names)
+    except (BadArgument, Blocked) as error:
+        raise click.ClickException(str(error)) from None
+    from app.celery.policy_tasks import send_wakes
+
+    if not send_wakes(wakes):
+        raise click.ClickException("The sweeps are open, but the broker takes no messages. They start when it does.")
+    click.echo(f"{len(wakes)} sweeps started.")
+    if wait:
+        _wait({sweep for sweep, _ in wakes})
+
+
+def _wait(ids: set[int]) -> None:
+    while True:
+        with db.transaction(read_only=True) as connection:
+            states = policy_sweeps_dao.states(connection, ids)
+        if not any(state == WAITING for state, _ in states):
+            break
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    blocked = [str(reason) for state, reason in states if state == BLOCKED]
+    click.echo(f"{len(ids) - len(blocked)} sweeps ended.")
+    if blocked:
+        raise click.ClickException("\n".join(blocked))
+
+
+def show_planned(planned: Sequence[Planned]) -> None:
+    """A line for each policy: what is past its time."""
+    for one in planned:
+        more = " or more" if one.is_capped else ""
+        click.echo(f"{one.policy:<28} " + (one.problem or f"{one.rows:,}{more} rows past their time"))
 
 
 def _checked(found: Registry) -> list[Bound]:

@@ -15,7 +15,7 @@ from app.cli.archive import archive_commands
 from app.cli.audit import audit_command
 from app.cli.errors import SentencesGroup, could_not_ask
 from app.cli.history import history_command
-from app.cli.policies import policies_command
+from app.cli.policies import policies_command, run_policies
 from app.cli.rehearse import rehearse_command
 from app.cli.words import Words, operator
 from app.dao import overview_dao
@@ -112,13 +112,25 @@ def _require_whole(tonight: Plan, types: Sequence[str]) -> None:
 @type_option
 @service_option
 @click.option("--before", type=Instant(), help="An earlier cut-off than the services' own, in ISO 8601.")
+@click.option("--policy", "policies", multiple=True, help="A policy that is data, by its name; may be given again.")
 @click.option("--wait", is_flag=True, help="Stay until the chains that were started have ended.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
 @click.option("--force", is_flag=True, help="Take a cut-off after the start of today. Retentions still hold.")
 def run_command(
-    types: Sequence[str], service: UUID | None, before: datetime | None, wait: bool, dry_run: bool, force: bool
+    types: Sequence[str],
+    service: UUID | None,
+    before: datetime | None,
+    policies: Sequence[str],
+    wait: bool,
+    dry_run: bool,
+    force: bool,
 ) -> None:
     """Start what is overdue now, through the workers. Starting twice does no harm."""
+    if policies:
+        if types or service or before or force:
+            raise click.UsageError("--policy goes with --wait and --dry-run alone")
+        run_policies(policies, wait=wait, dry_run=dry_run)
+        return
     if dry_run:
         tonight, asked = _planned(), types or NOTIFICATION_TYPES
         show.plan(tonight, asked, service)

@@ -112,6 +112,14 @@ DELETIONS = Kind(
 )
 
 
+POLICIES = Kind(
+    "batch {id} of a policy",
+    {OF_PIPELINE, OF_SERVICE, OF_USER},
+    text("SELECT id FROM retention.policy_sweeps WHERE state = 'waiting' AND lease_token IS NOT NULL ORDER BY id"),
+    text("SELECT FROM retention.policy_sweeps WHERE id = CAST(:id AS bigint) FOR SHARE"),
+)
+
+
 def _turn(turn: str, name: str, *stops_for: str) -> Kind:
     return Kind(
         name,
@@ -125,6 +133,7 @@ KINDS = (
     BATCHES,
     AUDITS,
     DELETIONS,
+    POLICIES,
     _turn(BY_HAND, "batch by hand", OF_PIPELINE, OF_SERVICE),
     _turn(ARCHIVE, "archiving of history", OF_PIPELINE, OF_SERVICE),
     _turn(RECORDS, "purge of old records", OF_PIPELINE, OF_SERVICE, OF_USER),

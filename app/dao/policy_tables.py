@@ -17,7 +17,6 @@ from app.dao.copying import Copy
 from app.dao.referring import Plan
 
 OWN = "n"
-JOIN = " LEFT JOIN {table} AS {alias} ON {pairs}"
 
 
 @dataclass(frozen=True)

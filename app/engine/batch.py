@@ -13,13 +13,12 @@ connection or the disk, and the intent that was written ahead covers that (docs/
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol
-from uuid import UUID
+from typing import Generic, Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from app.engine.isolation import isolate
+from app.engine.isolation import Key, isolate
 from app.refusals import CountsDiffer, Refusal, refusal_of
 
 SAVEPOINT = "SAVEPOINT before_removal"
@@ -28,14 +27,14 @@ AS_A_COMMIT_WOULD = "SET CONSTRAINTS ALL IMMEDIATE"
 """Check now what is otherwise checked at the commit. A rollback to the savepoint undoes it: repeat it."""
 
 
-class Rows(Protocol):
+class Rows(Protocol[Key]):
     """A kind's rows, chosen and locked. Statements run in the transaction that locked them."""
 
-    def ids(self) -> list[UUID]:
+    def ids(self) -> list[Key]:
         """The chosen rows, oldest first."""
         ...
 
-    def remove(self, only: Collection[UUID] | None) -> int:
+    def remove(self, only: Collection[Key] | None) -> int:
         """Remove these rows, or all of the batch: move, delete or redact them. Returns how many rows went.
 
         Raises DBAPIError for what the database refuses, and CountsDiffer when other rows went than were chosen.
@@ -55,27 +54,27 @@ class Refused(RuntimeError):
 
 
 @dataclass
-class Prepared:
+class Prepared(Generic[Key]):
     """Rows whose removal the database has accepted, in the transaction, invisible until its commit."""
 
     connection: Connection
-    rows: Rows
+    rows: Rows[Key]
     removed: int = 0
-    accepted: list[UUID] | None = None
+    accepted: list[Key] | None = None
     """Their ids where single rows were looked for; None: every row of the batch."""
-    refused: dict[UUID, Refusal] = field(default_factory=dict)
-    undecided: list[UUID] = field(default_factory=list)
+    refused: dict[Key, Refusal] = field(default_factory=dict)
+    undecided: list[Key] = field(default_factory=list)
     """Rows that were not tried to the end: the search for refused ones has its bounds."""
     everything: Refusal | None = None
     """Why nothing was accepted: every row meets the same refusal."""
 
-    def accepted_ids(self) -> list[UUID]:
+    def accepted_ids(self) -> list[Key]:
         """The ids of the accepted rows, oldest first."""
         if self.accepted is None:
             self.accepted = self.rows.ids()
         return self.accepted
 
-    def keep_only(self, ids: Collection[UUID]) -> None:
+    def keep_only(self, ids: Collection[Key]) -> None:
         """Undo the preparation and prepare exactly these of the accepted rows again. Their locks stay.
 
         Raises Refused if the database no longer accepts them: roll everything back, the intent stands.
@@ -85,12 +84,12 @@ class Prepared:
         if self.accepted:
             self._remove_for_good(self.accepted)
 
-    def _remove_for_good(self, only: Collection[UUID] | None) -> None:
+    def _remove_for_good(self, only: Collection[Key] | None) -> None:
         refusal = self._attempt(only)
         if refusal is not None:
             raise Refused(refusal)
 
-    def _attempt(self, only: Collection[UUID] | None) -> Refusal | None:
+    def _attempt(self, only: Collection[Key] | None) -> Refusal | None:
         """Remove these; undone when the database refuses, and then the refusal."""
         try:
             self.removed = self.rows.remove(only)
@@ -107,7 +106,7 @@ class Prepared:
         self.connection.exec_driver_sql(BACK)
         return refusal
 
-    def _trial(self, only: Collection[UUID]) -> Refusal | None:
+    def _trial(self, only: Collection[Key]) -> Refusal | None:
         refusal = self._attempt(only)
         if refusal is not None and not refusal.may_be_one_row:
             raise Refused(refusal)
@@ -117,7 +116,9 @@ class Prepared:
         return refusal
 
 
-def prepare(connection: Connection, rows: Rows, *, is_time_up: Callable[[], bool] = lambda: False) -> Prepared:
+def prepare(
+    connection: Connection, rows: Rows[Key], *, is_time_up: Callable[[], bool] = lambda: False
+) -> Prepared[Key]:
     """Have the database accept the removal of as many of these locked rows as it will.
 
     `is_time_up` bounds the search for rows that it refuses. Raises Refused where no single row can be the cause, such

@@ -5,6 +5,7 @@ from app.models.audits import Audit, AuditDeletion, AuditedLetter, AuditFinding
 from app.models.base import RETENTION_SCHEMA, Base
 from app.models.notifications import KeyType, Notification, NotificationHistory, NotificationStatusType
 from app.models.ops import LoginAttempts, OpsAction, OpsSession
+from app.models.policies import PolicyDeferred, PolicyStep, PolicySweep
 from app.models.retention import (
     AcceptedMissing,
     BatchFailure,
@@ -108,6 +109,9 @@ __all__ = [
     "OpsSession",
     "Organisation",
     "Permission",
+    "PolicyDeferred",
+    "PolicyStep",
+    "PolicySweep",
     "RetainedEmail",
     "Run",
     "RunType",

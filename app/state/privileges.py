@@ -40,6 +40,10 @@ OF_OWN_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("totals", "SELECT INSERT UPDATE", ()),
     ("heartbeats", "SELECT INSERT UPDATE DELETE", ()),
     ("blocked_policies", "SELECT INSERT UPDATE DELETE", ()),
+    ("policy_sweeps", "SELECT INSERT UPDATE DELETE", ()),
+    ("policy_steps", "SELECT INSERT DELETE", ()),
+    ("policy_steps", "UPDATE", ("id",)),
+    ("policy_deferred", "SELECT INSERT UPDATE DELETE", ()),
 )
 """Tables of the schema `retention`, privileges, and the columns that they are for; none: the whole table."""
 OF_ARCHIVE: tuple[tuple[str, str, tuple[str, ...]], ...] = (

@@ -83,6 +83,12 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON retention.audits TO retention_worker;
 GRANT SELECT, INSERT ON retention.audit_findings TO retention_worker;
 GRANT SELECT, INSERT, UPDATE ON retention.audit_deletions TO retention_worker;
 GRANT SELECT, INSERT, TRUNCATE ON retention.audited_letters TO retention_worker;
+-- Policies that are data. What their tables need: flask retention policies --check.
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.policy_sweeps TO retention_worker;
+GRANT SELECT, INSERT, DELETE ON retention.policy_steps TO retention_worker;
+-- To lock its rows before they go.
+GRANT UPDATE (id) ON retention.policy_steps TO retention_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON retention.policy_deferred TO retention_worker;
 
 -- To say whether the migrations are at their newest.
 GRANT SELECT ON alembic_version TO retention_worker;

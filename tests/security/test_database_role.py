@@ -20,11 +20,14 @@ from sqlalchemy.exc import ProgrammingError
 from app import clock
 from app.celery import celery, nightly_tasks
 from app.config import psycopg2_url
-from app.dao import blocked_dao, failures_dao, notifications_dao, traffic_dao
+from app.dao import blocked_dao, failures_dao, notifications_dao, policy_sweeps_dao, traffic_dao
 from app.dao.failures_dao import Failure
+from app.dao.policy_sweeps_dao import Held
 from app.db import db
 from app.models import Notification
 from app.models.types import NOTIFICATION_TYPES
+from app.policies import checks
+from app.policies.registry import registry
 from app.retention import nightly
 from app.retention.readiness import check_migrations
 from app.retention.tools import tools
@@ -48,6 +51,7 @@ from tests.factories import (
 )
 from tests.integration.night import broken_buckets, dispatch, drain, make_due
 from tests.least import ROLE, ROLE_FILE, NotAllowed, worker_login
+from tests.policies import work_off
 from tests.servers import Servers, new_database
 
 LOGIN = "_login"
@@ -190,6 +194,7 @@ def walk(app: Flask, connection: Connection, s3: Any) -> None:
     assert {chain["state"] for chain in chains(connection)} == {"waiting"}
     assert notifications_dao.update_notification_status(min(stays), "delivered") == "notifications"
     assert notifications_dao.update_notification_status(min(moves), "delivered") == "notification_history"
+    work_policies(connection)
     put(s3, tools().naming.buckets.letters, key_of(reference()))
     for deletes in (False, True):
         audited, _ = audit_run(deletes=deletes)
@@ -197,6 +202,29 @@ def walk(app: Flask, connection: Connection, s3: Any) -> None:
     nightly_tasks.delete_notifications_older_than_retention.apply(throw=True)
     nightly_tasks.dispatch_retention.apply(throw=True)
     check_migrations()
+
+
+def work_policies(connection: Connection) -> None:
+    """The policies that are built in, with something to remove, and a row that is held back."""
+    for _ in range(2):
+        with db.transaction() as own:
+            policy_sweeps_dao.defer(own, "policy-steps", {"0": Held(None, "AccessDenied")}, days_ago(9), 60)
+    connection.exec_driver_sql(OLD_RECORDS_OF_POLICIES)
+    for name in ("policy-steps", "policy-sweeps"):
+        work_off(name)
+    assert connection.exec_driver_sql("SELECT count(*) FROM retention.policy_sweeps").scalar_one() == 2
+    with db.transaction() as own:
+        assert policy_sweeps_dao.deferred(own, None, 10) == []
+        policy_sweeps_dao.retry(own, None, clock.now())
+
+
+OLD_RECORDS_OF_POLICIES = """
+INSERT INTO retention.policy_sweeps (policy, period, started_at, due_at, state, finished_at)
+VALUES ('old', '2020-01-01', '2020-01-01', '2020-01-01', 'ended', '2020-01-01');
+INSERT INTO retention.policy_steps (sweep_id, policy, step, began_at, seconds, rows, files, missing, deferred, services,
+                                    removed_of)
+VALUES (1, 'old', 0, '2020-01-01', 1, 1, 0, 0, 0, '{}', '{}')
+"""
 
 
 def test_everything_that_the_pipeline_does_is_possible_under_the_role(app, connection, s3, refusals):
@@ -214,9 +242,10 @@ def test_each_privilege_is_needed(app, connection, s3, role, refusals, ends_when
 
 
 def said_of_privileges() -> list[str]:
-    """What is not tried at all where a precondition says that it would be refused."""
+    """What is not tried at all where a precondition, or the check of a policy, says that it would be refused."""
     with db.transaction(read_only=True) as connection:
-        return [
+        bound = checks.check(connection, registry().policies.values())
+        return [str(problem) for one in bound for problem in one.problems] + [
             finding.sentence
             for finding in findings(connection)
             if finding.about in (PRIVILEGES, SEQUENCES) or "grant the role USAGE" in finding.fix

@@ -71,6 +71,12 @@ INSERT INTO user_deletions (user_id, state, requested_at, completed_at) VALUES (
 """
 
 
+SWEEP = """
+INSERT INTO retention.policy_sweeps (policy, period, started_at, due_at)
+VALUES ('policy-steps', :old, :old, :old) RETURNING id
+"""
+
+
 @dataclass
 class World:
     """What there is to be done, all of it overdue."""
@@ -83,6 +89,7 @@ class World:
     export: UUID
     token: str
     chain: int
+    policy_sweep: int
 
 
 @pytest.fixture
@@ -123,7 +130,8 @@ def world(app: Flask, connection: Connection, s3: Any) -> World:
     ):
         connection.execute(text(statement), values)
     chain = connection.execute(text(FOR_MANY), at).scalar_one()
-    return World(app, connection, service, user, leaving, export, create_token(connection, user), chain)
+    sweep = connection.execute(text(SWEEP), at).scalar_one()
+    return World(app, connection, service, user, leaving, export, create_token(connection, user), chain, sweep)
 
 
 PLATFORM, BOTH = ["public"], ["public", "retention"]
@@ -244,6 +252,8 @@ TASKS: Mapping[str, Arguments] = {
     "purge-account-records": nothing,
     "archive-history": nothing,
     "verify-archives": nothing,
+    "dispatch-policies": nothing,
+    "sweep-policy": lambda world: (world.policy_sweep, 0),
 }
 
 

@@ -47,6 +47,8 @@ NAMES = {
     "purge_account_records": "purge-account-records",
     "archive_history": "archive-history",
     "verify_archives": "verify-archives",
+    "dispatch_policies": "dispatch-policies",
+    "sweep_policy": "sweep-policy",
 }
 
 # In a process of its own: tasks are bound to their configuration once, when they are first looked at.
@@ -113,6 +115,7 @@ def test_nightly_work_shares_its_queue_with_nothing_else(described):
         "audit-letter-files",
         "archive-history",
         "verify-archives",
+        *schedule.POLICIES,
     }
     assert {queue for name, queue in queues.items() if name not in of_accounts} == {"retention-nightly"}
 
