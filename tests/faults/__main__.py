@@ -53,6 +53,7 @@ def main() -> int:
     began = time.monotonic()
     lines: dict[str, Line] = {}
     failed: list[Outcome] = []
+    idle: list[str] = []
     with laboratory(arguments.broker, arguments.variant) as lab:
         for outcome in _outcomes(lab, _work(arguments)):
             name = outcome.names[0] if len(outcome.names) == 1 else MIXED
@@ -61,9 +62,13 @@ def main() -> int:
             _say(out, outcome)
             if outcome.findings.all:
                 failed.append(outcome)
+            if outcome.names and not outcome.hits:
+                idle.append(f"{' + '.join(outcome.names)} (seed {outcome.seed})")
             if outcome.findings.all and arguments.trace:
                 out.print(outcome.trace, soft_wrap=True, markup=False)
     _table(out, arguments.broker, arguments.variant, lines)
+    if idle:
+        out.print(f"never came about, so that these runs show nothing: {', '.join(idle)}", soft_wrap=True)
     out.print(f"{time.monotonic() - began:.0f} s")
     for outcome in failed:
         out.print(f"replay: {outcome.replay}", soft_wrap=True)

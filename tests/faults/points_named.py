@@ -7,6 +7,7 @@ FUNCTIONS = (
     ("after the lease", "app.retention.chains", "take_step", BEFORE),
     ("after the choice", "app.dao.notifications_dao", "choose_letters", AFTER),
     ("after the choice", "app.dao.notifications_dao", "take_messages", AFTER),
+    ("after the choice", "app.dao.many_services_dao", "take", AFTER),
     ("after the intent", "app.storage.files", "LetterFiles.delete", BEFORE),
     ("after the files", "app.storage.files", "LetterFiles.delete", AFTER),
     ("after the history insert", "app.dao.notifications_dao", "copy_batch_into_history", AFTER),
@@ -14,6 +15,7 @@ FUNCTIONS = (
     ("in the night's start", "app.retention.nightly", "start_run", AFTER),
     ("in the fan-out", "app.retention.nightly", "open_chains_of_many", AFTER),
     ("in the fan-out", "app.retention.nightly", "open_chains_of_each", AFTER),
+    ("in the fan-out", "app.retention.nightly", "open_chains", AFTER),
     ("while lost messages are given back", "kombu.transport.redis", "QoS.restore_by_tag", BEFORE),
     ("in the dispatcher", "app.retention.nightly", "dispatch", AFTER),
 )
