@@ -3,10 +3,12 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
 
+from app import clock
 from app.dao import policy_sweeps_dao
 from app.dao.policy_sweeps_dao import BLOCKED, WAITING
 from app.db import db
@@ -78,6 +80,50 @@ def show_planned(planned: Sequence[Planned]) -> None:
     for one in planned:
         more = " or more" if one.is_capped else ""
         click.echo(f"{one.policy:<28} " + (one.problem or f"{one.rows:,}{more} rows past their time"))
+
+
+def planned_policies() -> list[dict[str, Any]]:
+    """What each policy would end now, for JSON."""
+    return [asdict(one) for one in planning.plan(registry().policies.values())]
+
+
+def policies_in_plan() -> None:
+    """A line for each policy that would end something now, or can't."""
+    show_planned([one for one in planning.plan(registry().policies.values()) if one.rows or one.problem])
+
+
+def status_of_policies() -> None:
+    """A line for each policy that was ever done: its newest sweep, and why it rests."""
+    with db.transaction(read_only=True) as connection:
+        found = policy_sweeps_dao.latest(connection)
+    for one in found:
+        counts = f"{one.rows:,} rows, {one.files:,} files, {one.missing:,} without a file, {one.deferred:,} held back"
+        click.echo(f"{one.policy:<28} {one.state} since {one.started_at:%Y-%m-%d %H:%M} UTC: {counts}")
+        if one.reason:
+            click.echo(f"{'':<28} {one.reason}")
+
+
+def deferred_policies(limit: int) -> None:
+    """Rows that policies hold back, the longest first."""
+    with db.transaction(read_only=True) as connection:
+        held = policy_sweeps_dao.deferred(connection, None, limit)
+    for one in held:
+        why = " ".join(part for part in (one.reason, one.sqlstate, one.refused_by) if part)
+        click.echo(
+            f"{one.policy:<28} {one.key}: {why}, {one.attempts} attempts, next {one.next_attempt_at:%F %H:%M} UTC"
+        )
+
+
+def retry_policy(name: str) -> None:
+    """Make the rows due that a policy holds back."""
+    try:
+        sweeps.require(name)
+    except BadArgument as error:
+        raise click.ClickException(str(error)) from None
+    with db.transaction() as connection:
+        count = policy_sweeps_dao.retry(connection, name, clock.now())
+    start = f"start it with: flask retention run --policy {name}"
+    click.echo(f"{count} are due at the policy's next time; {start}" if count else "Nothing is held back.")
 
 
 def _checked(found: Registry) -> list[Bound]:

@@ -15,7 +15,15 @@ from app.cli.archive import archive_commands
 from app.cli.audit import audit_command
 from app.cli.errors import SentencesGroup, could_not_ask
 from app.cli.history import history_command
-from app.cli.policies import policies_command, run_policies
+from app.cli.policies import (
+    deferred_policies,
+    planned_policies,
+    policies_command,
+    policies_in_plan,
+    retry_policy,
+    run_policies,
+    status_of_policies,
+)
 from app.cli.rehearse import rehearse_command
 from app.cli.words import Words, operator
 from app.dao import overview_dao
@@ -76,9 +84,10 @@ def plan_command(exact: bool, as_json: bool) -> None:
     """
     tonight = _planned(exact)
     if as_json:
-        click.echo(json.dumps(tonight.as_json(), default=str, indent=2))
+        click.echo(json.dumps({**tonight.as_json(), "policies": planned_policies()}, default=str, indent=2))
     else:
         show.plan(tonight)
+        policies_in_plan()
     _require_whole(tonight, NOTIFICATION_TYPES)
 
 
@@ -180,6 +189,7 @@ def _wait(wakes: Sequence[Wake]) -> None:
 def status_command(nights: int) -> None:
     """Runs, chains and steps of the last nights, what rests and why, and what is left."""
     show.status(clock.now().date() - timedelta(days=nights))
+    status_of_policies()
 
 
 @retention.command("overdue")
@@ -218,14 +228,21 @@ def _as_json(one: overdue.Kept, state: overdue.State) -> dict[str, object]:
 def deferred_command(limit: int) -> None:
     """Rows held back because a file could not be deleted or the database refused, the longest first."""
     show.deferred(limit)
+    deferred_policies(limit)
 
 
 @retention.command("retry")
 @click.option("--id", "ids", type=click.UUID, multiple=True, help="This row; may be given more than once.")
 @service_option
 @click.option("--reason", type=Words(), help="Those with this reason, such as AccessDenied.")
-def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None) -> None:
+@click.option("--policy", help="The rows that this policy, which is data, holds back; they are due at its next time.")
+def retry_command(ids: Sequence[UUID], service: UUID | None, reason: str | None, policy: str | None) -> None:
     """Try deferred letters again now: all, or those named. The dispatcher starts them within its minute."""
+    if policy is not None:
+        if ids or service or reason:
+            raise click.UsageError("--policy goes alone")
+        retry_policy(policy)
+        return
     count = operations.retry(list(ids) or None, service, reason, retried_by=operator())
     click.echo(f"{count} are due now." if count else "No deferred letter fits.")
 

@@ -251,8 +251,8 @@ def test_the_plan_writes_nothing_in_transactions_that_could_not(app, connection,
         modes.append(ending.exec_driver_sql("SHOW transaction_read_only").scalar())
 
     assert flask("plan").exit_code == 0
-    of_tables, of_holds, *of_types = modes
-    assert {of_tables, of_holds, *of_types} == {"on"}
+    of_tables, of_holds, *of_types, of_policies = modes
+    assert {of_tables, of_holds, *of_types, of_policies} == {"on"}
     assert len(of_types) == 3, "none is held open while the next is counted"
     assert contents(connection) == before
 

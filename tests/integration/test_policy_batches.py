@@ -12,6 +12,7 @@ from freezegun import freeze_time
 from sqlalchemy import Connection, make_url, text
 
 from app import clock
+from app.celery import celery
 from app.dao import policy_sweeps_dao
 from app.db import db
 from app.policies import batches, planning, sweeps
@@ -560,3 +561,29 @@ def test_a_plan_counts_what_would_go_and_writes_nothing(connection, policy):
     [planned] = planning.plan([registry().policies["parcels"]])
     assert (planned.rows, planned.problem) == (1, None)
     assert len(ids(connection)) == 3
+
+
+def test_the_commands_know_policies(app, connection, policy):
+    policy(MOVED)
+    connection.exec_driver_sql("ALTER TABLE parcels_history ADD CHECK (kind_id IS NULL)")
+    kind = uuid4()
+    connection.execute(text("INSERT INTO parcel_kinds (id) VALUES (:id)"), {"id": kind})
+    bad = [parcel(connection, kind_id=kind), *(parcel(connection) for _ in range(3))][0]
+
+    def say(*arguments: str) -> str:
+        ended = app.test_cli_runner().invoke(args=["retention", *arguments])
+        assert ended.exit_code == 0, ended.output
+        return ended.output
+
+    assert "parcels                      4 rows past their time" in say("plan")
+    assert "parcels                      4 rows past their time" in say("run", "--policy", "parcels", "--dry-run")
+    assert len(ids(connection)) == 4
+    work_off("parcels")
+    assert "ended since" in say("status")
+    assert "3 rows, 0 files, 0 without a file, 1 held back" in say("status")
+    assert f"{bad}: CheckViolation 23514 parcels_history_kind_id_check of parcels_history" in say("deferred")
+    assert "1 are due" in say("retry", "--policy", "parcels")
+    assert "1 sweeps started." in say("run", "--policy", "parcels")
+    wrong = app.test_cli_runner().invoke(args=["retention", "run", "--policy", "nobody"])
+    assert (wrong.exit_code, "there is no policy 'nobody'" in wrong.output) == (1, True)
+    celery.control.purge()
