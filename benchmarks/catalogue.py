@@ -2,5 +2,5 @@
 
 NAMES = (
     *("drain", "snapshot", "flat", "discovery", "slices", "wal", "partitions", "letters", "folders", "night"),
-    *("accounts", "sessions", "overdue", "kept", "ordinary", "hops"),
+    *("accounts", "sessions", "overdue", "kept", "ordinary", "hops", "archive"),
 )

@@ -7,6 +7,7 @@ gets its bytes from here, range by range, so that they are counted, and that not
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from io import RawIOBase
+from threading import Lock, local
 from typing import Any
 
 from app.archive.files import stored
@@ -29,12 +30,23 @@ SEARCHES = {
 """By the column that files are searched by."""
 
 
+class _Place(local):
+    """Where a thread is in a file, and what it has read there."""
+
+    at = 0
+    first = 0
+    kept = b""
+
+
 class _File(RawIOBase):
-    """A file of the bucket, read in ranges."""
+    """A file of the bucket, read in ranges.
+
+    DuckDB gives one file to several threads, each of which says where to read before it reads: the place is a thread's.
+    """
 
     def __init__(self, reader: "_Reader", archive: Archive) -> None:
         self._reader, self._archive = reader, archive
-        self._place, self._first, self._kept = 0, 0, b""
+        self._place = _Place()
 
     def readable(self) -> bool:
         return True
@@ -43,21 +55,22 @@ class _File(RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._place
+        return self._place.at
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = offset + (0, self._place, self._archive.bytes or 0)[whence]
-        return self._place
+        self._place.at = offset + (0, self._place.at, self._archive.bytes or 0)[whence]
+        return self._place.at
 
     def read(self, size: int = -1) -> bytes:
-        left = max((self._archive.bytes or 0) - self._place, 0)
+        place = self._place
+        left = max((self._archive.bytes or 0) - place.at, 0)
         count = left if size < 0 else min(size, left)
-        if not self._first <= self._place <= self._place + count <= self._first + len(self._kept):
+        if not place.first <= place.at <= place.at + count <= place.first + len(place.kept):
             wanted = min(max(count, LEAST_BYTES_A_REQUEST), left)
-            self._first, self._kept = self._place, self._reader.range(self._archive, self._place, wanted)
-        begin = self._place - self._first
-        self._place += count
-        return self._kept[begin : begin + count]
+            place.first, place.kept = place.at, self._reader.range(self._archive, place.at, wanted)
+        begin = place.at - place.first
+        place.at += count
+        return place.kept[begin : begin + count]
 
 
 class _Reader:
@@ -66,14 +79,16 @@ class _Reader:
     def __init__(self, tools: Tools, archives: Mapping[str, Archive]) -> None:
         self.archives = archives
         self.bytes = self.requests = 0
+        self._lock = Lock()
         self._tools, self._sender = tools, tools.requests(Deadline(SECONDS))
 
     def range(self, archive: Archive, first: int, count: int) -> bytes:
         if not count:
             return b""
         read = archived.read_range(self._tools.s3, self._sender, stored(archive), first, count)
-        self.bytes += len(read)
-        self.requests += 1
+        with self._lock:
+            self.bytes += len(read)
+            self.requests += 1
         return read
 
 

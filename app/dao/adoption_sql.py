@@ -5,6 +5,7 @@ Identifiers are quoted. No connection is asked to quote them, so that they can b
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from psycopg2 import sql
 from sqlalchemy.dialects import postgresql
@@ -44,6 +45,15 @@ ANY_PRIVILEGE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"})
 
 # named: the other parameter styles would double a percent sign.
 _PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer
+
+
+NEXT_PARTITION = "CREATE TABLE {partition} PARTITION OF {table} FOR VALUES FROM ('{begins}') TO ('{ends}');"
+
+
+def next_partition(schema: str, table: str, name: str, begins: datetime, ends: datetime) -> str:
+    """A partition of a table whose key is a timestamp in UTC, between two times (aware)."""
+    bounds = {"begins": f"{begins:%Y-%m-%d %H:%M:%S}", "ends": f"{ends:%Y-%m-%d %H:%M:%S}"}
+    return _rendered(NEXT_PARTITION, partition=quoted(schema, name), table=quoted(schema, table), **bounds)
 
 
 def quoted(*names: str) -> str:

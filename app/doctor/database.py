@@ -9,7 +9,7 @@ from app.dao import adoption_sql, doctor_dao, platform_dao, preconditions_dao, r
 from app.dao.catalogue import NOTIFICATIONS, PARTITIONED_TABLE, Table
 from app.dao.doctor_dao import Index
 from app.db import db
-from app.doctor import privileges
+from app.doctor import partitions, privileges
 from app.doctor.finding import Finding, capitalised, error, ok, warning
 from app.retention.readiness import (
     DatabaseNotReady,
@@ -91,6 +91,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from role(settings)
     yield from server()
     yield from indexes(settings)
+    yield from partitions.examine()
     yield from vacuumed(settings)
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app import clock
-from app.archive import upkeep, using
+from app.archive import parquet, upkeep, using
 from app.archive.tools import tools
 from app.storage.upload import LEAST_PART_BYTES
 from tests.archives import BUCKET, manifest, many, rows_of, run
@@ -131,3 +131,13 @@ def test_parts_that_an_interrupted_upload_made_are_taken_away(connection, servic
     assert seen[:2] == ["UploadPart"] * 2
     assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
     assert len(rows_of(connection)) == 2000
+
+
+def test_each_row_of_a_file_of_many_row_groups_is_found(connection, service, monkeypatch):
+    """A file is one place to read from: two threads of DuckDB that move it about would read each other's bytes."""
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 200)
+    many(connection, [service], 3000)
+    ids = list(rows_of(connection))[::500]
+    run()
+    for id_ in ids:
+        assert [row["id"] for row in using.find(tools(), "id", str(id_)).rows] == [id_]

@@ -5,6 +5,7 @@ Seen to fail: rows deleted by ctid alone, the bounds of the batch left out.
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Connection, text
@@ -16,6 +17,7 @@ from app.dao.catalogue import HISTORY, NOTIFICATIONS
 from app.dao.notifications_dao import REAL, Scope
 from app.db import db
 from app.doctor import database as doctor
+from app.doctor import partitions
 from app.doctor.finding import Level
 from app.retention import plan
 from tests.factories import days_ago, naive
@@ -146,3 +148,18 @@ def test_the_advice_for_an_index_is_one_that_postgresql_takes(connection, instal
     finally:
         connection.exec_driver_sql("DROP INDEX IF EXISTS ix_notifications_service_id_notification_type_created_at")
         connection.exec_driver_sql(f"CREATE INDEX ix_notifications_service_id_composite ON notifications {COLUMNS}")
+
+
+def test_the_doctor_says_that_no_partition_is_left_and_how_to_make_one(connection, installed):
+    found = list(partitions.examine())
+    assert [one.level for one in found] == [Level.OK, Level.OK]
+    # Of the variant's weeks the newest ends two weeks after this one's Monday.
+    today = datetime.now(UTC)
+    monday = today.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=today.weekday())
+    assert f"until {monday + timedelta(days=14):%Y-%m-%d} 00:00" in found[0].says
+    connection.exec_driver_sql("DROP TABLE notifications_9")
+    lacks = next(partitions.examine())
+    assert lacks.level in (Level.WARNING, Level.ERROR)
+    assert "the platform's own inserts fail" in lacks.says
+    connection.exec_driver_sql(lacks.fix)
+    assert [one.level for one in partitions.examine()] == [Level.OK, Level.OK]
