@@ -8,8 +8,11 @@ import structlog
 from app.config import Settings
 
 
-def configure(settings: Settings) -> None:
-    """Log events at the settings' level, as JSON or for a console, through the standard library's handlers."""
+def configure(settings: Settings, *, shows: bool = True) -> None:
+    """Log events at the settings' level, as JSON or for a console, through the standard library's handlers.
+
+    Unless it `shows` them, only at DEBUG: a person reads what else is written there.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -28,7 +31,9 @@ def configure(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler()
+    handler: logging.Handler = logging.StreamHandler()
+    if not shows and settings.log_level != "DEBUG":
+        handler = logging.NullHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

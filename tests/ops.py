@@ -67,10 +67,11 @@ class Browser:
 
 
 def seem_alive(connection: Connection) -> None:
-    """As if a worker and the dispatcher had just been at work: without them nothing is green."""
+    """As if a worker and the relays had just been at work: without them nothing is green."""
     now = clock.now()
     heartbeats_dao.note(connection, heartbeats_dao.WORKER, "celery@one", now)
-    heartbeats_dao.note(connection, heartbeats_dao.RELAY, heartbeats_dao.CHAINS, now)
+    for relay in (heartbeats_dao.CHAINS, heartbeats_dao.ACCOUNTS):
+        heartbeats_dao.note(connection, heartbeats_dao.RELAY, relay, now)
 
 
 def _begin() -> None:

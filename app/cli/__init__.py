@@ -17,9 +17,13 @@ from app.cli.shell import shell_context
 
 
 def register(app: Flask) -> None:
-    """Give the application its commands; they log to standard error, since a program may read what they print."""
+    """Give the application its commands; they log to standard error, since a program may read what they print.
+
+    On a terminal only `flask shell` does: whoever typed a command reads its sentences, and who did what is in the
+    database. With `2>>FILE`, or with LOG_LEVEL=DEBUG, the lines are there.
+    """
     if _is_typed():
-        logs.configure(app.extensions["settings"])
+        logs.configure(app.extensions["settings"], shows="shell" in sys.argv or not sys.stderr.isatty())
     add_commands(app)
     app.shell_context_processor(shell_context)
 

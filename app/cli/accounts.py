@@ -1,5 +1,6 @@
 """`flask accounts …`: what is being deleted, and deleting."""
 
+import json
 from datetime import datetime
 from uuid import UUID
 
@@ -14,10 +15,10 @@ from app.accounts.deletion import OUT_OF_PATIENCE, delete_account, find
 from app.accounts.errors import AccountError
 from app.accounts.preview import COUNT_NO_FURTHER, Preview, preview
 from app.accounts.tools import tools
-from app.cli.errors import SentencesGroup
+from app.cli.errors import SentencesGroup, could_not_ask
 from app.cli.inactivity import plan_command
 from app.cli.show import LEAST_WIDTH
-from app.cli.words import operator
+from app.cli.words import operator, plain
 from app.dao import user_deletions_dao, user_sweeps_dao
 from app.dao.deletion_plan import Action
 from app.dao.user_deletions_dao import Record
@@ -33,22 +34,34 @@ accounts.add_command(plan_command)
 
 @accounts.command("status")
 @click.argument("user", type=click.UUID, required=False)
-def status_command(user: UUID | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON; docs/operations.md has the schema.")
+def status_command(user: UUID | None, as_json: bool) -> None:
     """Deletions that are not over, what keeps them, and how many are, and sweeps that are blocked; or the deletion of
-    one user.
+    one user. Exits with 0 when nothing of it needs a person, 1 when something does, 2 when it can't be asked.
     """
     if user is not None:
         record = find(user)
         if record is None:
             raise click.ClickException(f"user {user} was never marked for deletion")
-        click.echo(_described(record))
+        click.echo(json.dumps(vars(record), default=plain, indent=2) if as_json else _described(record))
         return
-    with db.transaction(read_only=True) as connection:
+    with could_not_ask(), db.transaction(read_only=True) as connection:
         found = [*people.check_references(unplanned(connection))]
         found += user_sweeps.check(user_sweeps_dao.latest(connection))
         counts = user_deletions_dao.count_by_state(connection)
         records = user_deletions_dao.open_records(connection, MOST_SHOWN)
         malformed = user_deletions_dao.malformed(connection, MOST_SHOWN)
+    records = sorted(records, key=lambda one: one.state != "blocked")
+    needs_person = bool(found) or any(one.state == "blocked" for one in records)
+    if as_json:
+        told = {
+            "counts": dict(counts),
+            "findings": [{"sentence": one.sentence, "fix": one.fix} for one in found],
+            "deletions": [vars(one) for one in records],
+            "unreadable_flags": [{"user_id": user_id, "since": since} for user_id, since in malformed],
+        }
+        click.echo(json.dumps(told, default=plain, indent=2))
+        raise SystemExit(int(needs_person))
     click.echo(", ".join(f"{count:,} {state}" for state, count in counts) or "No account was ever marked for deletion.")
     for finding in found:
         click.echo(f"{finding.in_full}.")
@@ -56,6 +69,8 @@ def status_command(user: UUID | None) -> None:
         click.echo(_described(record))
     for user_id, noticed_at in malformed:
         click.echo(f"{user_id} has flags that can't be read, since {_time(noticed_at)}: nothing follows from them.")
+    if needs_person:
+        raise SystemExit(1)
 
 
 @accounts.command("accept-share")
@@ -130,4 +145,4 @@ def _described(record: Record) -> str:
 
 
 def _time(instant: datetime) -> str:
-    return instant.astimezone(clock.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{instant.astimezone(clock.UTC):%Y-%m-%d %H:%M:%S} UTC"

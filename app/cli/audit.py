@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.cli import show
+from app.cli.errors import CouldNotAsk
 from app.cli.words import Words, operator
 from app.dao.audit_dao import Audit
 from app.errors import BadArgument
@@ -49,7 +50,9 @@ def audit_command(
     keys: str | None,
     as_json: bool,
 ) -> None:
-    """Compare what lies in the letter buckets with the tables. Exits with 1 when something is not as it should be."""
+    """Compare what lies in the letter buckets with the tables. Exits with 1 when something is not as it should be,
+    with 2 when it can't be asked to the end.
+    """
     try:
         with _sink(keys) as tell:
             found = _resumed(delete) if resume else None
@@ -101,7 +104,7 @@ def _run(found: Audit, tell: Sink) -> Audit:
             failures = failures + 1 if turn.stopped and turn.audit.step == found.step else 0
             found = turn.audit
             if failures == ATTEMPTS:
-                raise click.ClickException(
+                raise CouldNotAsk(
                     f"S3 can't be asked any further now ({turn.stopped}). Go on later: flask retention audit --resume"
                 )
             if turn.stopped:

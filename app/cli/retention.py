@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import click
@@ -22,11 +22,11 @@ from app.cli.policies import (
     policies_in_plan,
     retry_policy,
     run_policies,
-    status_of_policies,
 )
 from app.cli.rehearse import rehearse_command
-from app.cli.words import Words, operator
-from app.dao import overview_dao
+from app.cli.status import status_command
+from app.cli.words import Words, operator, plain
+from app.dao import deferred_dao, overview_dao
 from app.dao.chains_dao import Wake
 from app.dao.holds_dao import PIPELINE, of_service, of_user
 from app.db import db
@@ -42,6 +42,7 @@ from app.retention.plan import (
 )
 from app.retention.readiness import blockers
 from app.state.findings import policy_of
+from app.state.judgement import EXIT_CODES, Severity
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -51,6 +52,7 @@ retention.add_command(archive_commands)
 retention.add_command(history_command)
 retention.add_command(policies_command)
 retention.add_command(rehearse_command)
+retention.add_command(status_command)
 
 
 class Instant(click.ParamType):
@@ -184,14 +186,6 @@ def _wait(wakes: Sequence[Wake]) -> None:
         raise click.ClickException(f"{resting} chains rest; see: flask retention status")
 
 
-@retention.command("status")
-@click.option("--nights", type=click.IntRange(1, 400), default=3, show_default=True, help="How many nights.")
-def status_command(nights: int) -> None:
-    """Runs, chains and steps of the last nights, what rests and why, and what is left."""
-    show.status(clock.now().date() - timedelta(days=nights))
-    status_of_policies()
-
-
 @retention.command("overdue")
 @click.option("--json", "as_json", is_flag=True, help="As JSON; docs/operations.md has the schema.")
 def overdue_command(as_json: bool) -> None:
@@ -199,7 +193,7 @@ def overdue_command(as_json: bool) -> None:
 
     Exits with 0 when all is well, 1 when a person must act, 3 when somebody should look, 2 when it can't be asked.
     """
-    with could_not_ask():
+    with could_not_ask(), Console(stderr=True).status("measuring"):
         state = overdue.measure()
     found = facts.judgement_now(state)
     if as_json:
@@ -225,10 +219,27 @@ def _as_json(one: overdue.Kept, state: overdue.State) -> dict[str, object]:
 
 @retention.command("deferred")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The most to list.")
-def deferred_command(limit: int) -> None:
-    """Rows held back because a file could not be deleted or the database refused, the longest first."""
-    show.deferred(limit)
-    deferred_policies(limit)
+@click.option("--json", "as_json", is_flag=True, help="As JSON; docs/operations.md has the schema.")
+def deferred_command(limit: int, as_json: bool) -> None:
+    """Rows held back because a file could not be deleted or the database refused; those that need a person first.
+
+    Exits with 0 when nothing is held back, 1 when something needs a person, 3 when it is tried again by itself.
+    """
+    with could_not_ask(), db.transaction(read_only=True) as connection:
+        counts = deferred_dao.count_rows(connection).values()
+        told = {
+            "total": sum(rows for rows, _ in counts),
+            "needing_person": sum(needing for _, needing in counts),
+            "rows": [vars(row) for row in deferred_dao.rows(connection, limit)],
+            "buckets": [vars(bucket) for bucket in deferred_dao.buckets(connection)],
+        }
+    if as_json:
+        click.echo(json.dumps(told, default=plain, indent=2))
+    else:
+        show.deferred(told)
+        deferred_policies(limit)
+    if told["total"] or told["buckets"]:
+        raise SystemExit(EXIT_CODES[Severity.ACT if told["needing_person"] else Severity.ATTENTION])
 
 
 @retention.command("retry")

@@ -1,5 +1,8 @@
 """`flask sessions …`: how many there are, and removing the dead at full speed."""
 
+import json
+from collections.abc import Sequence
+
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -7,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app import clock
 from app.accounts import session_cleanup, session_rebuild
 from app.accounts.tools import tools
-from app.cli.errors import SentencesGroup
-from app.cli.words import Seconds
-from app.dao.user_sessions_dao import Count
+from app.cli.errors import SentencesGroup, could_not_ask
+from app.cli.words import Seconds, plain
+from app.dao.user_sessions_dao import Count, Deferred
+from app.state.judgement import DEAD_SESSIONS_AT_MOST, EXIT_CODES, Severity
 
 SHARE_FROM_WHICH_A_REBUILD_PAYS = 0.9
 """Of dead rows: docs/adr/0019-dead-sessions.md has what was measured."""
@@ -21,10 +25,29 @@ sessions = SentencesGroup("sessions", help="Sessions, logged in and anonymous: h
 
 
 @sessions.command("status")
-def status_command() -> None:
-    """Living and dead sessions, what of the dead is the oldest, and what is refused. Reads the whole table."""
-    _show(session_cleanup.count(clock.now()))
-    for one in session_cleanup.deferred():
+@click.option("--json", "as_json", is_flag=True, help="As JSON; docs/operations.md has the schema.")
+def status_command(as_json: bool) -> None:
+    """Living and dead sessions, what of the dead is the oldest, and what is refused. Reads the whole table.
+
+    Exits with 0 when the clean-up keeps up, 3 when so many are dead that it does not, 1 when something that is refused
+    needs a person, 2 when it can't be asked.
+    """
+    with could_not_ask(), Console(stderr=True).status("counting"):
+        found, refused = session_cleanup.count(clock.now()), session_cleanup.deferred()
+    if as_json:
+        click.echo(json.dumps({**vars(found), "refused": [vars(one) for one in refused]}, default=plain, indent=2))
+    else:
+        _show(found)
+        _show_refused(refused)
+    attempts = tools().settings.deferral_attempts
+    if any(one.attempts >= attempts for one in refused):
+        raise SystemExit(EXIT_CODES[Severity.ACT])
+    if found.dead > DEAD_SESSIONS_AT_MOST:
+        raise SystemExit(EXIT_CODES[Severity.ATTENTION])
+
+
+def _show_refused(refused: Sequence[Deferred]) -> None:
+    for one in refused:
         person = "; needs a person" if one.attempts >= tools().settings.deferral_attempts else ""
         click.echo(
             f"Refused: {one.sessions:,}, since {one.since:%Y-%m-%d %H:%M} UTC, tried up to {one.attempts} times"

@@ -1,8 +1,9 @@
 """Tables in the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import date, datetime
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from rich import box
@@ -11,15 +12,13 @@ from rich.padding import Padding
 from rich.table import Table
 
 from app import clock
-from app.dao import deferred_dao, holds_dao, overview_dao, services_dao
+from app.dao import holds_dao, services_dao
 from app.dao.audit_dao import Audit
 from app.dao.overview_dao import ServiceOverdue
 from app.dao.step_history_dao import DayOfSteps
-from app.db import db
 from app.models.types import LETTER, NOTIFICATION_TYPES
 from app.retention.overdue import State, spoken
 from app.retention.plan import ArchivePlan, Plan
-from app.retention.readiness import blockers
 from app.state.judgement import Judgement, Severity
 
 LEAST_WIDTH = 240
@@ -120,76 +119,6 @@ def _counts(notification_type: str, service: ServiceOverdue) -> dict[str, int]:
     return dict(zip((*GOES, *STAYS), (*goes, *stays), strict=True))
 
 
-def status(since: date) -> None:
-    """Nights, what their steps did, their chains, and what needs someone."""
-    console = _console()
-    with db.transaction(read_only=True) as connection:
-        runs = overview_dao.runs_since(connection, since)
-        steps = overview_dao.steps_since(connection, since)
-        chains = overview_dao.chains_since(connection, since)
-        folders = overview_dao.folders_since(connection, since)
-        counts = deferred_dao.count_rows(connection).values()
-        buckets = deferred_dao.buckets(connection)
-        refused = services_dao.refused(connection)
-        holds = holds_dao.all_holds(connection)
-    if not runs:
-        console.print("No run yet. Beat starts one every night; by hand: flask retention run")
-    _print(
-        console,
-        "Runs",
-        runs,
-        ("night", "started_at", "notification_type", "fanned_out_at", "services", "rows_without_service"),
-    )
-    _print(
-        console,
-        "Steps",
-        steps,
-        (
-            "night",
-            "notification_type",
-            "steps",
-            "moved",
-            "deleted",
-            "files_deleted",
-            "without_file",
-            "deferred",
-            "not_final",
-            "seconds",
-            "last_at",
-        ),
-    )
-    _print(
-        console,
-        "Chains",
-        chains,
-        ("night", "notification_type", "stage", "state", "reason", "chains", "due_at", "attempts", "last_error"),
-    )
-    _print(console, "Letter folders indexed", folders, ("night", "bucket", "folders", "files", "without_row"))
-    if any(folder["without_row"] for folder in folders):
-        console.print(
-            "Files without a row belong to no letter that is known: no retention will ever delete them. "
-            "Find out who wrote them, and delete them by hand."
-        )
-    held = sum(rows for rows, _ in counts)
-    console.print(f"{held:,} rows deferred, {sum(needing for _, needing in counts):,} of them need a person.")
-    for bucket in buckets:
-        console.print(
-            f"Bucket {bucket.bucket}: {bucket.reason} since {_time(bucket.first_failed_at)}, for {bucket.services} "
-            f"services; next attempt {_time(bucket.next_attempt_at)}."
-        )
-    if any(chain["reason"] == "missing-files" for chain in chains):
-        console.print(
-            "Chains rest because too many letters have no file. Check the buckets' names and "
-            "LETTER_FOLDER_TIMEZONE; if it is right as it is: flask retention accept-missing"
-        )
-    for finding in blockers():
-        console.print(f"Blocked: {', '.join(sorted(finding.blocks))}. {finding.in_full}")
-    for refusal in refused:
-        console.print(_refusal(refusal))
-    for scope, reason, placed_by, placed_at in holds:
-        console.print(f"On hold: {scope} ({reason}), by {placed_by} since {_time(placed_at)}.")
-
-
 STYLES = {Severity.HEALTHY: "green", Severity.WORKING: "green", Severity.ATTENTION: "yellow", Severity.ACT: "red"}
 NARROW = 80
 
@@ -200,8 +129,8 @@ def judgement(found: Judgement) -> None:
     console.print(found.headline, style=STYLES[found.severity])
     for one in found.verdicts:
         since = f" Since {one.since.astimezone(clock.UTC):%Y-%m-%d %H:%M} UTC." if one.since else ""
-        console.print(Padding(f"{one.severity.word}: {one.sentence}{since}", (1, 0, 0, 0)))
-        console.print(Padding(f"{one.do} ({one.runbook})", (0, 0, 0, 2)))
+        console.print(Padding(f"{one.severity.word}: {one.sentence}{since}", (1, 0, 0, 0), expand=False))
+        console.print(Padding(f"{one.do} ({one.runbook})", (0, 0, 0, 2), expand=False))
 
 
 def overdue(state: State) -> None:
@@ -209,7 +138,7 @@ def overdue(state: State) -> None:
     if not state.kept:
         return
     console = Console(width=NARROW, markup=False, highlight=False)
-    console.print(Padding(f"Measured from the data: {state.sentence}", (1, 0, 0, 0)))
+    console.print(Padding(f"Measured from the data: {state.sentence}", (1, 0, 0, 0), expand=False))
     for one in sorted(state.kept, key=lambda one: not state.is_alarm(one)):
         rows = (
             f"{'more than ' if one.more else ''}{one.rows:,} {'row' if one.rows == 1 else 'rows'}" if one.rows else ""
@@ -218,7 +147,7 @@ def overdue(state: State) -> None:
         alarm = "act" if state.is_alarm(one) else ""
         parts = [part for part in (one.kind, rows, past, ", ".join(one.why), alarm) if part]
         console.print(f"{one.notification_type} of {one.service_id or 'no service'}", soft_wrap=True)
-        console.print(Padding(", ".join(parts), (0, 0, 0, 2)))
+        console.print(Padding(", ".join(parts), (0, 0, 0, 2), expand=False))
 
 
 def audit(found: Audit) -> None:
@@ -257,33 +186,27 @@ def history(days: Sequence[DayOfSteps]) -> None:
     console.print(f"{moved:,} rows moved to history, {deleted:,} test rows deleted, {files:,} files deleted.")
 
 
-def deferred(limit: int) -> None:
-    """Rows that are held back, by id, and buckets."""
-    console = _console()
-    with db.transaction(read_only=True) as connection:
-        held = deferred_dao.rows(connection, limit)
-        total = sum(count for count, _ in deferred_dao.count_rows(connection).values())
-        buckets = deferred_dao.buckets(connection)
-    rows = _table("Deferred rows", "type", "id", "service", "reason", "attempts", "since", "next attempt", "")
-    for row in held:
-        rows.add_row(
-            row.notification_type,
-            str(row.notification_id),
-            str(row.service_id),
-            " ".join(part for part in (row.reason, row.sqlstate, row.refused_by) if part),
-            str(row.attempts),
-            _time(row.first_failed_at),
-            _time(row.next_attempt_at),
-            "a person" if row.needs_person else "",
-        )
-    console.print(rows)
-    console.print(f"{len(held):,} of {total:,} shown.")
-    _print(
-        console,
-        "Buckets passed over",
-        [vars(bucket) for bucket in buckets],
-        ("bucket", "reason", "services", "attempts", "first_failed_at", "next_attempt_at"),
-    )
+def deferred(told: Mapping[str, Any]) -> None:
+    """Rows that are held back, those that need a person first, and buckets."""
+    console = Console(width=NARROW, markup=False, highlight=False)
+    if not told["total"] and not told["buckets"]:
+        console.print("Nothing is held back.")
+        return
+    for row in told["rows"]:
+        why = " ".join(part for part in (row["reason"], row["sqlstate"], row["refused_by"]) if part)
+        console.print(f"{row['notification_type']} {row['notification_id']}", soft_wrap=True)
+        console.print(f"  of service {row['service_id']}", soft_wrap=True)
+        person = "; needs a person" if row["needs_person"] else ""
+        console.print(Padding(f"{why}{_tried(row)}{person}", (0, 0, 0, 2), expand=False))
+    console.print(f"{len(told['rows']):,} of {told['total']:,} held-back rows shown, those that need a person first.")
+    for bucket in told["buckets"]:
+        console.print(f"Bucket {bucket['bucket']}, of {amount(bucket['services'], 'service')}", soft_wrap=True)
+        console.print(Padding(f"{bucket['reason']}{_tried(bucket)}", (0, 0, 0, 2), expand=False))
+
+
+def _tried(one: Mapping[str, Any]) -> str:
+    since, again = instant(one["first_failed_at"]), instant(one["next_attempt_at"])
+    return f", {amount(one['attempts'], 'attempt')} since {since}, the next at {again}"
 
 
 def _print(console: Console, title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
@@ -315,6 +238,16 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def amount(number: int, one: str, many: str | None = None) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def instant(at: datetime) -> str:
+    """To the minute, with its zone."""
+    return f"{at.astimezone(clock.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _count(number: int) -> str:

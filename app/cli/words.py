@@ -2,10 +2,13 @@
 
 import getpass
 import math
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import click
 
+from app import clock
 from app.errors import BadArgument
 from app.retention.arguments import checked_words
 
@@ -35,3 +38,12 @@ class Seconds(click.FloatRange):
 def operator() -> str:
     """The user of the operating system."""
     return getpass.getuser()
+
+
+def plain(value: object) -> str | int | float:
+    """For JSON: times with their zone, and PostgreSQL's sums as numbers."""
+    if isinstance(value, datetime):
+        return value.astimezone(clock.UTC).isoformat()
+    if isinstance(value, Decimal):
+        return int(value)
+    return str(value)

@@ -132,7 +132,7 @@ ROWS = text(
     SELECT notification_id, service_id, notification_type, kind, reason, sqlstate, refused_by, attempts,
            first_failed_at, next_attempt_at, needs_person
     FROM retention.deferred_rows
-    ORDER BY first_failed_at, notification_id
+    ORDER BY needs_person DESC, first_failed_at, notification_id
     LIMIT :at_most
     """
 )

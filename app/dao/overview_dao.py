@@ -50,11 +50,10 @@ RUNS = text(
 CHAINS = text(
     """
     SELECT night, notification_type, stage, state, reason, count(*) AS chains, min(due_at) AS due_at,
-           max(attempts) AS attempts,
-           max(concat_ws(' ', error_class, sqlstate, refused_by, refused_table, s3_code)) AS last_error
+           max(attempts) AS attempts, error_class, sqlstate, refused_by, refused_table, s3_code
     FROM retention.chains
     WHERE night >= :since OR state <> 'ended'
-    GROUP BY night, notification_type, stage, state, reason
+    GROUP BY night, notification_type, stage, state, reason, error_class, sqlstate, refused_by, refused_table, s3_code
     ORDER BY night DESC, notification_type, stage, state, reason
     """
 )

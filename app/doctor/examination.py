@@ -17,9 +17,8 @@ CHECKS: dict[str, Check] = {
     clocks.CHECK: clocks.examine,
     encryption.CHECK: encryption.examine,
     work.BROKER: work.broker_answers,
-    work.BEAT: work.beat_and_workers,
     work.EMAIL: work.email_sender,
-    work.SWEEPS: work.sweeps_over_users,
+    work.STATE: work.judged,
     work.STATUSES: work.letters_statuses,
 }
 

@@ -1,32 +1,36 @@
 """What does the work: the broker, beat, the workers, and who sends emails."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from email.utils import parseaddr
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from sqlalchemy.exc import SQLAlchemyError
 
-from app import broker, clock
-from app.accounts import brake
+from app import broker
 from app.broker import BrokerAway
 from app.broker.transports import BrokerTakesNothing
 from app.config import Settings
-from app.dao import heartbeats_dao, letter_statuses
+from app.dao import letter_statuses
 from app.db import db
-from app.doctor.finding import Finding, capitalised, error, ok, warning
-from app.retention import overdue
-from app.state import user_sweeps
+from app.doctor.finding import Finding, error, ok, warning
+from app.retention import facts, overdue
+from app.state.judgement import Severity
 
 BROKER, BEAT, EMAIL = "broker", "beat and workers", "email sender"
-SWEEPS, STATUSES = "sweeps over users", "letters' statuses"
+SWEEPS, STATUSES, STATE = "sweeps over users", "letters' statuses", "state"
+CHECK_OF = {"no-worker": BEAT, "dispatcher-silent": BEAT, "user-sweep-stopped": SWEEPS}
+"""Under which check a state is told; else under STATE."""
+WELL = {
+    BEAT: "Beat's relays ran lately, and workers are there.",
+    SWEEPS: "No sweep over users is blocked.",
+    STATE: "Nothing else is judged to need anybody.",
+}
 SECONDS_TO_MEASURE = 20.0
 SERVICES_TO_ASK, LETTERS_TO_ASK = 20, 5_000
 SECONDS_TO_ANSWER = 3
-NOT_SEEN_AFTER_INTERVALS = 3
-LATE_BY = timedelta(minutes=1)
 
 
 def broker_answers(settings: Settings) -> Iterator[Finding]:
@@ -92,28 +96,21 @@ def _sqs(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def beat_and_workers(settings: Settings) -> Iterator[Finding]:
-    """Whether the dispatcher was seen, which takes beat, the broker and a worker; and how many workers there are."""
-    with db.transaction(read_only=True) as connection:
-        seen = heartbeats_dao.relays_seen(connection)
-        workers = len(heartbeats_dao.workers_there(connection, clock.now()))
-    wanted = [heartbeats_dao.CHAINS, *([heartbeats_dao.ACCOUNTS] if settings.accounts_enabled else [])]
-    silent = [name for name in wanted if _is_silent(settings, seen.get(name))]
-    if silent:
-        yield error(
-            BEAT,
-            f"The relay of {' and '.join(silent)} was not seen lately: nothing that is due is started.",
-            "See that one beat runs, and workers on every queue.",
-        )
-    if not workers:
-        yield error(BEAT, "No worker was seen within the last minute.", "Start workers.")
-    if not silent and workers:
-        yield ok(BEAT, f"Beat's relays ran lately, and {workers} workers are there.")
-
-
-def _is_silent(settings: Settings, seen_at: datetime | None) -> bool:
-    patience = timedelta(seconds=NOT_SEEN_AFTER_INTERVALS * settings.dispatch_every_seconds) + LATE_BY
-    return seen_at is None or clock.now() - seen_at > patience
+def judged(_settings: Settings) -> Iterator[Finding]:
+    """What the ops page and `flask retention overdue` say, each under the check that it belongs to."""
+    measured, why_not = None, None
+    try:
+        measured = overdue.measure(SECONDS_TO_MEASURE)
+    except SQLAlchemyError as problem:
+        why_not = f"the database says {type(getattr(problem, 'orig', None) or problem).__name__}"
+    found = facts.judgement_now(measured, why_not)
+    for one in found.verdicts:
+        say = error if one.severity is Severity.ACT else warning
+        yield say(CHECK_OF.get(one.state, STATE), one.sentence, one.do)
+    of = {CHECK_OF.get(one.state, STATE) for one in found.verdicts}
+    for check, says in WELL.items():
+        if check not in of:
+            yield ok(check, says)
 
 
 def letters_statuses(settings: Settings) -> Iterator[Finding]:
@@ -136,17 +133,6 @@ def letters_statuses(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok(STATUSES, "No letter past its retention is in a status that nobody has named.")
-
-
-def sweeps_over_users(settings: Settings) -> Iterator[Finding]:
-    """Whether the sweeps over users may go on, and their emails are taken."""
-    if not settings.accounts_enabled:
-        return
-    stopped = [*user_sweeps.check(brake.latest())]
-    for finding in stopped:
-        yield error(SWEEPS, f"{capitalised(finding.sentence)}.", capitalised(finding.fix))
-    if not stopped:
-        yield ok(SWEEPS, "No sweep over users is blocked.")
 
 
 def email_sender(settings: Settings) -> Iterator[Finding]:

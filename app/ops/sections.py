@@ -1,6 +1,6 @@
 """What the page shows, section by section. Each fails by itself, with a sentence in its place, and none for long."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,13 +30,12 @@ from app.dao.audit_dao import Audit
 from app.dao.deferred_dao import DeferredBucketRow, DeferredRow
 from app.dao.failures_dao import Lately
 from app.dao.holds_dao import PIPELINE
-from app.dao.ops_page_dao import Deletions, HeldBack, KeptDeletion, Resting
+from app.dao.ops_page_dao import Deletions, HeldBack, KeptDeletion
 from app.dao.user_sweeps_dao import UserSweep
 from app.db import db
-from app.ops import charts, progress, verdict
+from app.ops import charts, progress
 from app.ops.kept import Kept
 from app.ops.progress import Run
-from app.ops.verdict import Verdict
 from app.retention import facts, overdue
 from app.retention.overdue import State
 from app.state import archive, user_sweeps
@@ -163,7 +162,7 @@ class Page:
 
     now: datetime
     judgement: Section
-    verdict: Section
+    measured: Section
     run: Section
     history: Section
     queues: Section
@@ -187,6 +186,12 @@ class Page:
         return isinstance(self.run.found, Run) and self.run.found.is_going
 
     @property
+    def alarms(self) -> list[overdue.Kept]:
+        """What has been kept too long, service by service, what has a reason first."""
+        kept: list[overdue.Kept] = self.measured.found.kept if self.measured.found else []
+        return sorted((one for one in kept if self.measured.found.is_alarm(one)), key=lambda one: not one.why)
+
+    @property
     def is_paused(self) -> bool:
         return any(hold.is_pause for hold in self.stops.found or ())
 
@@ -203,11 +208,10 @@ def look(settings: Settings, kept: Kept, now: datetime) -> Page:
     held_back = section("held-back", _in_transaction(_held_back))
     left_alone = held_back.found.of_type if held_back.found else {}
     run = section("run", lambda: progress.look(state, left_alone, SECONDS_A_SECTION, now))
-    resting = section("resting", _in_transaction(ops_page_dao.resting))
     return Page(
         now=now,
         judgement=section("judgement", lambda: facts.judgement_now(state, measured.failed)),
-        verdict=_verdict(measured, run.found, resting.found or []),
+        measured=measured,
         run=run,
         history=section("history", _in_transaction(lambda it: _history(it, settings, now)), SECONDS_HISTORY_IS_KEPT),
         queues=section("queues", lambda: broker.queue_depths(settings, SECONDS_FOR_THE_BROKER)),
@@ -261,13 +265,6 @@ def _sentence(error: BaseException) -> str:
 
 def _of(section: Section, find: Callable[[], Any]) -> Section:
     return section if section.failed else Section(find())
-
-
-def _verdict(measured: Section, run: Run | None, resting: Sequence[Resting]) -> Section:
-    if measured.failed:
-        return measured
-    judged: Verdict = verdict.judge(measured.found, run, list(resting))
-    return Section(judged)
 
 
 def _history(connection: Connection, settings: Settings, now: datetime) -> charts.History:

@@ -62,7 +62,7 @@ def read(settings: Settings, measured: State | None, why_not: str | None, now: d
 
 def _parts(settings: Settings, now: datetime) -> dict[str, Callable[[Connection], dict[str, Any]]]:
     parts: dict[str, Callable[[Connection], dict[str, Any]]] = {
-        "workers": lambda connection: _workers(connection, now),
+        "workers": lambda connection: _workers(connection, settings, now),
         "sweeps": _sweeps,
         "held-back rows": _held_back,
         "holds": _paused,
@@ -91,10 +91,13 @@ def _kept(one: overdue.Kept, measured: State) -> judgement.Kept:
     )
 
 
-def _workers(connection: Connection, now: datetime) -> dict[str, Any]:
+def _workers(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
+    seen = heartbeats_dao.relays_seen(connection)
     return {
         "workers": len(heartbeats_dao.workers_there(connection, now)),
-        "dispatcher_seen_at": heartbeats_dao.relays_seen(connection).get(heartbeats_dao.CHAINS),
+        "dispatcher_seen_at": seen.get(heartbeats_dao.CHAINS),
+        "has_accounts": settings.accounts_enabled,
+        "accounts_relay_seen_at": seen.get(heartbeats_dao.ACCOUNTS),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.dao.failures_dao import Failure
 from app.dao.state_dao import HeldBack
+from app.state import advice
 from app.state.archive import Archived
 from app.state.findings import span
 
@@ -111,6 +112,8 @@ class Facts:
     dispatch_every_seconds: float
     workers: int = 0
     dispatcher_seen_at: datetime | None = None
+    has_accounts: bool = False
+    accounts_relay_seen_at: datetime | None = None
     run_is_going: bool = False
     paused: tuple[str, str, datetime] | None = None
     """Why, by whom, since when."""
@@ -242,16 +245,18 @@ def _alive(facts: Facts) -> Iterator[Verdict]:
             amount=0,
         )
     patience = timedelta(seconds=INTERVALS_MISSED * facts.dispatch_every_seconds) + LATE_BY
-    seen_at = facts.dispatcher_seen_at
-    if seen_at is None or facts.now - seen_at > patience:
-        ago = "has never run" if seen_at is None else f"last ran {span((facts.now - seen_at).total_seconds())} ago"
-        yield Verdict(
-            "dispatcher-silent",
-            Severity.ACT,
-            f"The dispatcher {ago}: what is due is not started.",
-            "See that one beat runs, and that workers take the periodic queue.",
-            since=seen_at,
-        )
+    relays = [("The dispatcher", facts.dispatcher_seen_at, "periodic")]
+    relays += [("The relay of accounts", facts.accounts_relay_seen_at, "accounts'")] if facts.has_accounts else []
+    for relay, seen_at, queue in relays:
+        if seen_at is None or facts.now - seen_at > patience:
+            ago = "has never run" if seen_at is None else f"last ran {span((facts.now - seen_at).total_seconds())} ago"
+            yield Verdict(
+                "dispatcher-silent",
+                Severity.ACT,
+                f"{relay} {ago}: what is due is not started.",
+                f"See that one beat runs, and that workers take the {queue} queue.",
+                since=seen_at,
+            )
 
 
 def _paused(facts: Facts) -> Iterator[Verdict]:
@@ -275,7 +280,7 @@ def _failing(facts: Facts) -> Iterator[Verdict]:
             f"Batches of {one.policy} fail: {one.failure}, {one.attempts} "
             f"{'time' if one.attempts == 1 else 'times'} in a row, in {one.sweeps:,} "
             f"{'sweep' if one.sweeps == 1 else 'sweeps'}. Next attempt {one.next_attempt:%H:%M} UTC.",
-            _remedy(one.failure),
+            advice.of_failure(one.failure),
             policy=one.policy,
             cause=str(one.failure),
             amount=one.sweeps,
@@ -283,62 +288,11 @@ def _failing(facts: Facts) -> Iterator[Verdict]:
         )
 
 
-ANY_ERROR = "Fix what the error names; the workers' logs have it as step-failed."
-GO_ON = "The next attempt goes on by itself."
-OF_SQLSTATE = {
-    "42501": "The role lacks a privilege: apply deploy/postgres/retention_worker.sql again.",
-    "25006": "The database takes no changes: name the primary in DATABASE_URL.",
-    "55P03": "Somebody holds a lock for long: end what holds it (pg_stat_activity).",
-    "57014": "A statement took too long: see what slows the database; batches become smaller.",
-    "53": "The database is out of disk, memory or connections: free some.",
-    "08": "The connection to the database breaks: see the server, the pooler and the network.",
-}
-"""What to do, by SQLSTATE or by its class."""
-OF_ERROR = {
-    "SlowDown": "S3 asks for fewer requests. If it lasts, lower LETTERS_PER_STEP or run fewer workers.",
-    "Unreachable": "See that the workers reach S3: its address, the network, S3 itself.",
-    "OutOfTime": "S3 answers slowly. If it lasts, lower LETTERS_PER_STEP.",
-    "WorkerLost": "The batch's worker is killed each time: see its host's memory, and its log.",
-    "MemoryError": "The worker has too little memory: give it more, or lower the rows per step.",
-}
-
-
-def _remedy(failure: Failure) -> str:
-    """What to do about a failure; where the database named what refused, that."""
-    state = failure.sqlstate or ""
-    known = OF_SQLSTATE.get(state) or OF_SQLSTATE.get(state[:2]) or OF_ERROR.get(failure.s3_code or failure.error_class)
-    if known is None and failure.refused_by:
-        of_table = f" of table {failure.refused_table}" if failure.refused_table else ""
-        known = f"See why {failure.refused_by}{of_table} refuses, and remove or correct it."
-    return f"{known or ANY_ERROR} {GO_ON}"
-
-
-BLOCKED_BY: dict[str, tuple[str, str, str | None]] = {
-    "missing-files": (
-        "too many letters have no file",
-        "Check the buckets' names and LETTER_FOLDER_TIMEZONE; if they are right: flask retention accept-missing.",
-        "accept-missing",
-    ),
-    "database-refuses": (
-        "the database refuses every row",
-        "Remove the constraint or trigger that is named, then: flask retention retry.",
-        "retry",
-    ),
-    "rows-refused": (
-        "the database refuses too many rows",
-        "Correct the rows, or the constraint that is named, then: flask retention retry.",
-        "retry",
-    ),
-}
-BY_CHOICE = frozenset({"on-hold", "paused", "precondition"})
-"""Reasons that have a verdict of their own, or need none: a service's hold is somebody's wish."""
-
-
 def _blocked_sweeps(facts: Facts) -> Iterator[Verdict]:
     for one in facts.blocked_sweeps:
-        if one.reason in BY_CHOICE:
+        if one.reason in advice.BY_CHOICE:
             continue
-        why, do, action = BLOCKED_BY.get(one.reason, (one.reason, "See: flask retention status.", None))
+        why, do, action = advice.BLOCKED_BY.get(one.reason, (one.reason, "See: flask retention status.", None))
         yield Verdict(
             "sweep-blocked",
             Severity.ACT,
@@ -389,25 +343,28 @@ def _kept(facts: Facts) -> Iterator[Verdict]:
                 amount=rows,
             )
         elif kept[0].is_overdue:
+            do, action = advice.of_overdue({word for one in kept for word in one.why}, is_going=facts.run_is_going)
             yield Verdict(
                 "overdue",
                 Severity.ACT,
                 f"{counted} should be gone{oldest}{f': {why}' if why else ''}.",
-                "See what keeps them below. If nothing does: flask retention run.",
+                do,
                 policy=policy,
                 cause=why,
                 amount=rows,
-                action="run",
+                action=action,
             )
         else:
+            do, action = advice.OF_KIND.get(kind, ("See: flask retention overdue.", None))
             yield Verdict(
                 "kept-too-long",
                 Severity.ACT,
-                f"{counted} stay, {kind}{oldest}." if rows else f"{policy}: {kind}.",
-                "See the list below, and flask retention overdue.",
+                f"{counted} {'stays' if rows == 1 else 'stay'}, {kind}{oldest}." if rows else f"{policy}: {kind}.",
+                do,
                 policy=policy,
                 cause=kind,
                 amount=rows,
+                action=action,
             )
 
 

@@ -110,7 +110,7 @@ def test_what_is_accepted_is_the_number_that_was_seen_and_this_night(app, connec
     assert "would warn 5 of 25 active users" in said
     assert "flask --app app accounts accept-share warn 5." in said
     settings = app.extensions["settings"]
-    assert [finding.level.value for finding in work.sweeps_over_users(settings)] == ["error"]
+    assert [one.level.value for one in work.judged(settings) if one.check == work.SWEEPS] == ["error"]
     shown = sections.look(settings, Kept(), datetime.now(UTC)).sweeps.found
     assert [(one.of.found, one.is_acceptable) for one in shown] == [(5, True)]
     looked = report.look(settings, NOW.date()).findings

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta
+from getpass import getuser
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +25,9 @@ from tests.factories import (
     history,
     live,
     steps,
+    tonight,
 )
+from tests.ops import seem_alive
 
 CANCEL_MYSELF = text("SELECT pg_cancel_backend(pg_backend_pid())")
 FUTURE = "2199-01-01T00:00:00Z"
@@ -221,9 +225,8 @@ def test_a_reason_is_shown_as_it_was_written(connection, flask):
     service, reason = str(create_service(connection)), "see [/wiki] and [bold]ask"
     assert flask("pause", "--reason", reason).exit_code == 0
     assert flask("hold", service, "--reason", reason).exit_code == 0
-    for command in ("plan", "status"):
-        said = flask(command)
-        assert (said.exit_code, said.stdout.count(f"({reason})")) == (0, 2)
+    for command, times in (("plan", 2), ("status", 3)):  # the pause is a verdict, too
+        assert " ".join(flask(command).stdout.split()).count(f"({reason})") == times
 
 
 def test_a_statement_that_took_too_long_is_said_in_a_sentence(flask, monkeypatch):
@@ -355,11 +358,14 @@ def test_what_makes_no_sense_is_refused_with_a_sentence(connection, flask, messa
     assert (contents(connection), messages()) == (before, [])
 
 
-def test_status_before_the_first_night_says_how_one_starts(flask):
+def test_status_before_the_first_night_says_how_one_starts(connection, flask):
+    seem_alive(connection)
     result = flask("status")
-    assert result.exit_code == 0
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "Nothing is overdue.")
     assert "No run yet. Beat starts one every night; by hand: flask retention run" in result.stdout
-    assert "0 rows deferred, 0 of them need a person." in result.stdout
+    told = json.loads(flask("status", "--json").stdout)
+    assert (told["severity"], told["verdicts"], told["held_back"]) == ("healthy", [], {"rows": 0, "needing_person": 0})
+    assert [told[name] for name in ("runs", "batches", "sweeps", "buckets", "holds", "blocked")] == [[]] * 6
 
 
 def test_status_sums_what_the_steps_did_and_says_what_rests(connection, s3, flask):
@@ -376,13 +382,23 @@ def test_status_sums_what_the_steps_did_and_says_what_rests(connection, s3, flas
     nightly_tasks.delete_notifications_for_service_and_type.apply(
         args=[str(service), "letter", days_ago(0).isoformat()], kwargs={"chain": 2, "step": 0}
     )
-    said = flask("status").stdout
-    [did] = [line.split()[1:4] for line in said.splitlines() if line.split()[1:4:2] == ["sms", "3"]]
-    assert did == ["sms", "1", "3"], "type, steps, moved"
-    assert [line.split()[1:5] for line in said.splitlines() if "resting" in line] == [
-        ["letter", "real", "resting", "paused"]
+    seem_alive(connection)
+    asked = flask("status")
+    lines = asked.stdout.splitlines()
+    assert (asked.exit_code, lines[0].startswith("1 row of letter should be gone")) == (1, True)
+    assert f"attention: The pipeline is paused by {getuser()} (a migration)" in asked.stdout
+    night = f"{tonight()}"
+    assert any(line.startswith(f"  {night} sms: 1 batch moved 3 rows, the last at ") for line in lines)
+    assert f"  {night} letter, real: 1 resting (paused)." in lines
+    assert "On hold: pipeline (a migration), by " in asked.stdout
+    assert max(map(len, lines)) <= 80
+    told = json.loads(flask("status", "--json").stdout)
+    assert [(one["notification_type"], one["steps"], one["moved"]) for one in told["batches"]] == [
+        ("letter", 1, 0),
+        ("sms", 1, 3),
     ]
-    assert "On hold: pipeline (a migration), by " in said
+    assert {(one["state"], one["reason"]) for one in told["sweeps"]} == {("ended", None), ("resting", "paused")}
+    assert datetime.fromisoformat(told["batches"][0]["last_at"]).utcoffset() == timedelta(0)
     assert (len(history(connection)), len(live(connection))) == (3, 1)
 
 

@@ -1,5 +1,6 @@
 """Stepping in by hand: deferred letters, holds, the pause, and accepting that files are missing."""
 
+import json
 from collections.abc import Callable
 from uuid import UUID
 
@@ -62,15 +63,34 @@ def test_deferred_letters_are_listed_with_reason_and_what_comes_next(connection,
     service = create_service(connection)
     letter = create_notification(connection, service, "letter")
     defer(connection, letter, service)
-    said = flask("deferred").stdout
-    [row] = [line.split() for line in said.splitlines() if str(letter) in line]
-    assert row[:5] == ["letter", str(letter), str(service), "AccessDenied", "9"]
-    assert row[-2:] == ["a", "person"]
-    assert "1 of 1 shown." in said
+    asked = flask("deferred")
+    lines = asked.stdout.splitlines()
+    assert (asked.exit_code, lines[:2]) == (1, [f"letter {letter}", f"  of service {service}"])
+    assert lines[2].startswith("  AccessDenied, 9 attempts since ")
+    assert "needs a person" in asked.stdout
+    assert "1 of 1 held-back rows shown, those that need a person first." in lines
+    assert max(map(len, lines)) <= 80
+    told = json.loads(flask("deferred", "--json").stdout)
+    assert (told["total"], told["needing_person"], told["buckets"]) == (1, 1, [])
+    assert (told["rows"][0]["notification_id"], told["rows"][0]["attempts"]) == (str(letter), 9)
+
+
+def test_what_needs_a_person_comes_first_and_what_does_not_is_no_act(connection, flask):
+    service = create_service(connection)
+    letters = [create_notification(connection, service, "letter") for _ in range(2)]
+    for letter in letters:
+        defer(connection, letter, service)
+    connection.execute(text("UPDATE retention.deferred_rows SET needs_person = false"))
+    assert flask("deferred").exit_code == 3
+    newest = "UPDATE retention.deferred_rows SET needs_person = true, first_failed_at = now() + interval '1 day'"
+    connection.execute(text(f"{newest} WHERE notification_id = :letter"), {"letter": letters[1]})
+    asked = flask("deferred")
+    assert (asked.exit_code, asked.stdout.splitlines()[0]) == (1, f"letter {letters[1]}")
 
 
 def test_nothing_deferred_is_said_too(flask):
-    assert "0 of 0 shown." in flask("deferred").stdout
+    asked = flask("deferred")
+    assert (asked.exit_code, asked.stdout) == (0, "Nothing is held back.\n")
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,13 @@ from app import clock, config, create_app
 from app.adopt import report
 from app.celery import account_tasks, nightly_tasks
 from app.dao import heartbeats_dao
+from app.dao.holds_dao import PIPELINE
 from app.db import db
 from app.doctor import buckets, clocks, database, privileges, work
 from app.doctor import settings as doctor_settings
 from app.doctor.examination import examine
 from app.doctor.finding import Level
+from app.retention import operations
 from app.revisions import MIGRATIONS
 from app.state import privileges as state_privileges
 from tests.brokers import SQS, broker
@@ -116,7 +118,7 @@ def test_where_all_is_well_only_that_is_said(app, connection, settings, rules, a
     assert bad(findings) == [("database server", Level.WARNING)]
     assert {finding.check.split()[0] for finding in findings} == {
         "settings", "database", "bucket", "clock", "encryption",
-        "broker", "beat", "email", "sweeps", "letters'",
+        "broker", "beat", "email", "sweeps", "letters'", "state",
     }  # fmt: skip
 
 
@@ -544,15 +546,15 @@ def test_a_beat_that_is_not_seen_and_workers_that_are_gone_are_found(app, settin
     nightly_tasks.dispatch_retention()
     account_tasks.relay_user_deletions()
     note_worker()
-    assert bad(work.beat_and_workers(settings)) == []
+    assert bad(work.judged(settings)) == []
     with db.transaction() as own:
         long_ago = clock.now() - timedelta(minutes=5)
         heartbeats_dao.note(own, heartbeats_dao.RELAY, heartbeats_dao.ACCOUNTS, long_ago)
     note_worker(seconds_ago=61)
-    findings = list(work.beat_and_workers(settings))
+    findings = of_check(work.judged(settings), work.BEAT)
     assert [finding.level for finding in findings] == [Level.ERROR, Level.ERROR]
-    assert "relay of accounts was" in findings[0].says
-    assert "No worker" in findings[1].says
+    assert "No worker" in findings[0].says
+    assert findings[1].says == "The relay of accounts last ran 5 minutes ago: what is due is not started."
 
 
 def test_a_sender_that_ses_does_not_know_is_found(app, settings):
@@ -574,8 +576,11 @@ def test_the_command_says_it_in_sentences_or_json_and_exits_with_1_on_an_error(a
     assert ended.exit_code == 1, "no worker and no beat was ever seen here"
     assert {finding["check"] for finding in findings if finding["level"] == "error"} == {"beat and workers"}
     ended = runner.invoke(args=["doctor"])
-    assert "error    beat and workers: No worker was seen within the last minute." in ended.output
-    assert "Start workers." in ended.output
+    assert "error    beat and workers: No worker is alive: nothing is deleted." in ended.output
+    assert "Start workers: celery" in ended.output
+    operations.pause("a migration", "olga", 0)
+    assert "warning  state: The pipeline is paused by olga (a migration)" in runner.invoke(args=["doctor"]).output
+    operations.lift(PIPELINE, "olga")
     nightly_tasks.dispatch_retention()
     account_tasks.relay_user_deletions()
     note_worker()

@@ -65,7 +65,7 @@ def test_a_section_whose_table_is_missing_fails_alone(app, browser, connection, 
     finally:
         connection.exec_driver_sql(f"ALTER TABLE {schema}.elsewhere RENAME TO {table.rpartition('.')[2]}")
     assert name in failed(page)
-    assert failed(page) <= {name, "verdict", "backlog", "waiting"}
+    assert failed(page) <= {name, "measured", "backlog", "waiting"}
     assert answer.status_code == 200
     assert "A table is missing. Make the tables with: flask db upgrade." in answer.text
 

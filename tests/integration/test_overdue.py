@@ -189,7 +189,7 @@ def test_the_command_says_the_headline_first_and_exits_with_1_when_a_person_must
 
 def test_the_command_is_not_fine_while_nothing_is_alive_while_it_is_paused_or_while_batches_fail(app, connection):
     assert told(app)[0] == 1
-    assert told(app)[1].startswith("No worker is alive: nothing is deleted. And 1 more thing to look at.")
+    assert told(app)[1].startswith("No worker is alive: nothing is deleted. And 2 more things to look at.")
     seem_alive(connection)
     operations.pause("a migration", "olga", 0)
     exit_code, said = told(app)
