@@ -92,28 +92,6 @@ def policies_in_plan() -> None:
     show_planned([one for one in planning.plan(registry().policies.values()) if one.rows or one.problem])
 
 
-def status_of_policies() -> None:
-    """A line for each policy that was ever done: its newest sweep, and why it rests."""
-    with db.transaction(read_only=True) as connection:
-        found = policy_sweeps_dao.latest(connection)
-    for one in found:
-        counts = f"{one.rows:,} rows, {one.files:,} files, {one.missing:,} without a file, {one.deferred:,} held back"
-        click.echo(f"{one.policy:<28} {one.state} since {one.started_at:%Y-%m-%d %H:%M} UTC: {counts}")
-        if one.reason:
-            click.echo(f"{'':<28} {one.reason}")
-
-
-def deferred_policies(limit: int) -> None:
-    """Rows that policies hold back, the longest first."""
-    with db.transaction(read_only=True) as connection:
-        held = policy_sweeps_dao.deferred(connection, None, limit)
-    for one in held:
-        why = " ".join(part for part in (one.reason, one.sqlstate, one.refused_by) if part)
-        click.echo(
-            f"{one.policy:<28} {one.key}: {why}, {one.attempts} attempts, next {one.next_attempt_at:%F %H:%M} UTC"
-        )
-
-
 def retry_policy(name: str) -> None:
     """Make the rows due that a policy holds back."""
     try:

@@ -16,7 +16,6 @@ from app.cli.audit import audit_command
 from app.cli.errors import SentencesGroup, could_not_ask
 from app.cli.history import history_command
 from app.cli.policies import (
-    deferred_policies,
     planned_policies,
     policies_command,
     policies_in_plan,
@@ -26,7 +25,7 @@ from app.cli.policies import (
 from app.cli.rehearse import rehearse_command
 from app.cli.status import status_command
 from app.cli.words import Words, operator, plain
-from app.dao import deferred_dao, overview_dao
+from app.dao import deferred_dao, overview_dao, policy_sweeps_dao
 from app.dao.chains_dao import Wake
 from app.dao.holds_dao import PIPELINE, of_service, of_user
 from app.db import db
@@ -232,13 +231,13 @@ def deferred_command(limit: int, as_json: bool) -> None:
             "needing_person": sum(needing for _, needing in counts),
             "rows": [vars(row) for row in deferred_dao.rows(connection, limit)],
             "buckets": [vars(bucket) for bucket in deferred_dao.buckets(connection)],
+            "of_policies": [vars(row) for row in policy_sweeps_dao.deferred(connection, None, limit)],
         }
     if as_json:
         click.echo(json.dumps(told, default=plain, indent=2))
     else:
         show.deferred(told)
-        deferred_policies(limit)
-    if told["total"] or told["buckets"]:
+    if told["total"] or told["buckets"] or told["of_policies"]:
         raise SystemExit(EXIT_CODES[Severity.ACT if told["needing_person"] else Severity.ATTENTION])
 
 

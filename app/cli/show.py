@@ -189,19 +189,28 @@ def history(days: Sequence[DayOfSteps]) -> None:
 def deferred(told: Mapping[str, Any]) -> None:
     """Rows that are held back, those that need a person first, and buckets."""
     console = Console(width=NARROW, markup=False, highlight=False)
-    if not told["total"] and not told["buckets"]:
+    if not told["total"] and not told["buckets"] and not told["of_policies"]:
         console.print("Nothing is held back.")
         return
     for row in told["rows"]:
-        why = " ".join(part for part in (row["reason"], row["sqlstate"], row["refused_by"]) if part)
+        why = _why(row)
         console.print(f"{row['notification_type']} {row['notification_id']}", soft_wrap=True)
         console.print(f"  of service {row['service_id']}", soft_wrap=True)
         person = "; needs a person" if row["needs_person"] else ""
         console.print(Padding(f"{why}{_tried(row)}{person}", (0, 0, 0, 2), expand=False))
-    console.print(f"{len(told['rows']):,} of {told['total']:,} held-back rows shown, those that need a person first.")
+    if told["total"]:
+        shown = f"{len(told['rows']):,} of {told['total']:,} held-back rows"
+        console.print(f"{shown} shown, those that need a person first.")
+    for row in told["of_policies"]:
+        console.print(f"{row['policy']} {row['key']}", soft_wrap=True)
+        console.print(Padding(f"{_why(row)}{_tried(row)}", (0, 0, 0, 2), expand=False))
     for bucket in told["buckets"]:
         console.print(f"Bucket {bucket['bucket']}, of {amount(bucket['services'], 'service')}", soft_wrap=True)
         console.print(Padding(f"{bucket['reason']}{_tried(bucket)}", (0, 0, 0, 2), expand=False))
+
+
+def _why(one: Mapping[str, Any]) -> str:
+    return " ".join(part for part in (one["reason"], one["sqlstate"], one["refused_by"]) if part)
 
 
 def _tried(one: Mapping[str, Any]) -> str:

@@ -13,9 +13,8 @@ from rich.padding import Padding
 from app import clock
 from app.cli import show
 from app.cli.errors import could_not_ask
-from app.cli.policies import status_of_policies
 from app.cli.words import plain
-from app.dao import deferred_dao, failures_dao, holds_dao, overview_dao, services_dao
+from app.dao import deferred_dao, failures_dao, holds_dao, overview_dao, policy_sweeps_dao, services_dao
 from app.dao.failures_dao import Failure
 from app.db import db
 from app.retention import facts, overdue
@@ -38,7 +37,6 @@ def status_command(nights: int, as_json: bool) -> None:
     else:
         show.judgement(found)
         _print(told)
-        status_of_policies()
     raise SystemExit(found.exit_code)
 
 
@@ -51,6 +49,7 @@ def _look(since: date) -> Told:
             "batches": overview_dao.steps_since(connection, since),
             "sweeps": overview_dao.chains_since(connection, since),
             "folders": overview_dao.folders_since(connection, since),
+            "policies": [vars(one) for one in policy_sweeps_dao.latest(connection)],
             "held_back": {"rows": sum(rows for rows, _ in counts), "needing_person": sum(need for _, need in counts)},
             "buckets": [vars(bucket) for bucket in deferred_dao.buckets(connection)],
             "refused_retentions": [vars(one) for one in services_dao.refused(connection)],
@@ -72,6 +71,7 @@ def _print(told: Told) -> None:
     for title, lines in (
         ("Runs", _runs(told["runs"], told["batches"])),
         ("Sweeps", _sweeps(told["sweeps"])),
+        ("Policies", _policies(told["policies"])),
         ("Needs a look", _needs_a_look(told)),
     ):
         found = list(lines)
@@ -117,6 +117,16 @@ def _sweeps(sweeps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             failed = f", failed up to {show.amount(one['attempts'], 'time')} in a row: {Failure(**error)}"
         due = f", the next attempt at {show.instant(one['due_at'])}" if one["state"] == "waiting" else ""
         yield f"{what}{why}{failed}{due}."
+
+
+def _policies(sweeps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Of each policy that is data, its newest sweep."""
+    for one in sweeps:
+        done = [f"{show.amount(one['rows'], 'row')} and {show.amount(one['files'], 'file')} gone"]
+        done += [f"{one['missing']:,} without a file"] if one["missing"] else []
+        done += [f"{one['deferred']:,} held back"] if one["deferred"] else []
+        why = f" ({one['reason']})" if one["reason"] else ""
+        yield f"{one['policy']}: {one['state']}{why}, begun at {show.instant(one['started_at'])}, {', '.join(done)}."
 
 
 def _needs_a_look(told: Told) -> Iterator[str]:

@@ -80,7 +80,7 @@ def of_overdue(why: Collection[str], *, is_going: bool) -> tuple[str, str | None
 def _of_overdue(why: Collection[str], *, is_going: bool) -> Iterator[tuple[str, str | None]]:
     if not why:
         if is_going:
-            yield "The run is under way, and should take them. Follow it: flask retention watch.", None
+            yield "The run is under way, and should take them. Follow it: flask retention status.", None
         else:
             yield "No run is taking it. See that workers are alive, then: flask retention run.", "run"
         return

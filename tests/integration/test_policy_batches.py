@@ -5,6 +5,7 @@ service's own retention not read, keys that refer not asked, the position not re
 files deleted before the database was asked, the intent not read.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from app.policies import batches, planning, sweeps
 from app.policies.batches import Blocked
 from app.policies.registry import registry
 from app.retention import operations
-from app.state.judgement import EXIT_CODES
+from app.state.judgement import EXIT_CODES, Severity
 from dev.stack import BUCKETS as LOCAL_BUCKETS
 from tests.concurrency import background
 from tests.factories import create_service, days_ago, naive
@@ -579,15 +580,19 @@ def test_the_commands_know_policies(app, connection, policy):
     def say(*arguments: str) -> str:
         ended = app.test_cli_runner().invoke(args=["retention", *arguments])
         assert ended.exit_code in (0, *EXIT_CODES.values()), ended.output
-        return ended.output
+        return " ".join(ended.output.split())
 
-    assert "parcels                      4 rows past their time" in say("plan")
-    assert "parcels                      4 rows past their time" in say("run", "--policy", "parcels", "--dry-run")
+    assert "Nothing is held back." in say("deferred")
+    assert "parcels 4 rows past their time" in say("plan")
+    assert "parcels 4 rows past their time" in say("run", "--policy", "parcels", "--dry-run")
     assert len(ids(connection)) == 4
     work_off("parcels")
-    assert "ended since" in say("status")
-    assert "3 rows, 0 files, 0 without a file, 1 held back" in say("status")
-    assert f"{bad}: CheckViolation 23514 parcels_history_kind_id_check of parcels_history" in say("deferred")
+    assert "parcels: ended, begun at" in say("status")
+    assert "3 rows and 0 files gone, 1 held back." in say("status")
+    assert f"parcels {bad} CheckViolation 23514 parcels_history_kind_id_check of parcels_history" in say("deferred")
+    assert [row["key"] for row in json.loads(say("deferred", "--json"))["of_policies"]] == [str(bad)]
+    assert [one["deferred"] for one in json.loads(say("status", "--json"))["policies"]] == [1]
+    assert app.test_cli_runner().invoke(args=["retention", "deferred"]).exit_code == EXIT_CODES[Severity.ATTENTION]
     assert "1 are due" in say("retry", "--policy", "parcels")
     assert "1 sweeps started." in say("run", "--policy", "parcels")
     wrong = app.test_cli_runner().invoke(args=["retention", "run", "--policy", "nobody"])
