@@ -343,10 +343,13 @@ def _kept(facts: Facts) -> Iterator[Verdict]:
                 amount=rows,
             )
         elif kept[0].is_overdue:
-            do, action = advice.of_overdue({word for one in kept for word in one.why}, is_going=facts.run_is_going)
+            words = {word for one in kept for word in one.why} or ({"paused"} if facts.paused else set())
+            do, action = advice.of_overdue(words, is_going=facts.run_is_going)
             yield Verdict(
                 "overdue",
-                Severity.ACT,
+                # A pause is somebody's wish. Rows that were overdue when it was placed, as on the day of the
+                # installation, say nothing else.
+                Severity.ATTENTION if facts.paused else Severity.ACT,
                 f"{counted} should be gone{oldest}{f': {why}' if why else ''}.",
                 do,
                 policy=policy,

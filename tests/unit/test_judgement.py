@@ -367,6 +367,14 @@ def test_the_third_failure_in_a_row_is_one_to_act_on():
     assert by_attempts == [ATTENTION, ACT]
 
 
+def test_rows_that_are_overdue_while_it_is_paused_wait_for_the_pause_to_end():
+    kept = [Kept("overdue", "sms", 2, True, True, timedelta(days=4))]
+    found = judge(Facts(**WELL | {"paused": ("first night", "olga", AGO), "kept": kept}))
+    assert {one.state: one.severity for one in found.verdicts} == {"paused": ATTENTION, "overdue": ATTENTION}
+    assert all("retention resume" in one.do for one in found.verdicts)
+    assert judge(Facts(**WELL | {"kept": kept})).severity is ACT
+
+
 def test_the_worst_comes_first_and_the_others_are_counted():
     found = judge(Facts(**WELL | {"paused": ("x", "olga", AGO), "audit": (1, 0, 0), "deletions_blocked": 2}))
     assert [one.state for one in found.verdicts] == ["deletion-blocked", "paused", "audit-orphans"]
