@@ -160,9 +160,9 @@ def walk(app: Flask, connection: Connection) -> None:
             blocked_dao.note(own, ["accounts"], {"accounts": ("something is wrong", "fix it")}, clock.now())
     asked.note(["accounts"], clock.now())
     make_manager(connection, create_user(connection), create_service(connection))
-    for arguments in (["status"], ["delete", str(create_user(connection)), "--yes"]):
+    for exit_code, arguments in ((1, ["status"]), (0, ["delete", str(create_user(connection)), "--yes"])):
         ended = app.test_cli_runner().invoke(args=["accounts", *arguments])
-        assert ended.exit_code == 0, ended.output
+        assert ended.exit_code == exit_code, ended.output  # 1: a deletion is blocked
 
 
 def test_everything_that_a_deletion_does_is_possible_under_the_role(app, connection, refusals):
