@@ -107,9 +107,13 @@ STOPPED = text(
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
     "AND query LIKE '%UPDATE user_deletions%' AND wait_event = 'PgSleep'"
 )
-# The two may differ in how far their confirmations are, and in how often the relay has woken these.
+# The two may differ in how far their confirmations are: how often the relay has woken them, and who has the lease.
 FORGET_THE_CONFIRMATION = text(
-    "UPDATE user_deletions SET confirmation_address = NULL, confirmation_attempts = 0, confirmed_at = NULL, wakes = 0"
+    """
+    UPDATE user_deletions
+    SET confirmation_address = NULL, confirmation_attempts = 0, confirmed_at = NULL, wakes = 0, attempts = 0,
+        lease_token = NULL, lease_holder = NULL, lease_until = NULL
+    """
 )
 TERMINATED = text("SELECT pg_terminate_backend(:pid, 30000)")  # the time-out in milliseconds
 
