@@ -47,7 +47,7 @@ class OperationSettings(BaseModel):
 
     queue_accounts: str = Field(
         "retention-accounts",
-        description="Queue of the work on accounts and sessions, of audits, of archives, and of policies that are data.",
+        description="Queue of the work on accounts and sessions, of audits, archives, and policies that are data.",
     )
     queue_nightly: str = Field("retention-nightly", description="Queue of the nightly work.")
     queue_periodic: str = Field("retention-periodic", description="Queue of the dispatcher.")
