@@ -9,16 +9,12 @@ from botocore.config import Config
 from flask import current_app
 
 from app.config import Settings
-from app.storage.client import s3_client
+from app.storage.client import step_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sesv2 import SESV2Client
 
-# As for letters: app/retention/tools.py.
-CONNECT_SHARE, READ_SHARE = 0.05, 0.15
-LONGEST_CONNECT_SECONDS, LONGEST_READ_SECONDS = 3.0, 10.0
-LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS = 20
 EMAIL_CONNECT_SECONDS, EMAIL_READ_SECONDS = 3, 10
 
 
@@ -31,14 +27,8 @@ class Tools:
     @cached_property
     def s3(self) -> "S3Client":
         """For exports. A request and its second attempt fit into a step; where there is no room there is none."""
-        budget = self.settings.step_budget_seconds
-        return s3_client(
-            self.settings.aws_region,
-            self.settings.aws_endpoint_url_s3,
-            connect_seconds=min(LONGEST_CONNECT_SECONDS, budget * CONNECT_SHARE),
-            read_seconds=min(LONGEST_READ_SECONDS, budget * READ_SHARE),
-            attempts_per_request=2 if budget >= LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS else 1,
-        )
+        settings = self.settings
+        return step_client(settings.aws_region, settings.aws_endpoint_url_s3, settings.step_budget_seconds)
 
     @cached_property
     def ses(self) -> "SESV2Client":

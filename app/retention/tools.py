@@ -9,17 +9,11 @@ from app.config import Settings
 from app.dao.notifications_dao import TEST
 from app.errors import BadArgument
 from app.models.types import MESSAGE_TYPES, NOTIFICATION_TYPES
-from app.storage.client import s3_client
+from app.storage.client import step_client
 from app.storage.files import LetterFiles
 from app.storage.naming import SET_ASIDE, Buckets, Naming
 
 BY_DATE_SENT = "sent-at-utc"
-
-# Of the step's budget: S3's time-outs, so that a request and its second attempt fit in and leave time to commit.
-CONNECT_SHARE, READ_SHARE = 0.05, 0.15
-LONGEST_CONNECT_SECONDS, LONGEST_READ_SECONDS = 3.0, 10.0
-# The pause before a second attempt can take 6 s: where the budget has no room for it, the next step is that attempt.
-LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS = 20
 
 
 class NoLetterFiles(BadArgument):
@@ -74,14 +68,8 @@ class Tools:
     @cached_property
     def files(self) -> LetterFiles:
         """Finds and deletes letter files."""
-        budget = self.settings.step_budget_seconds
-        client = s3_client(
-            self.settings.aws_region,
-            self.settings.aws_endpoint_url_s3,
-            connect_seconds=min(LONGEST_CONNECT_SECONDS, budget * CONNECT_SHARE),
-            read_seconds=min(LONGEST_READ_SECONDS, budget * READ_SHARE),
-            attempts_per_request=2 if budget >= LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS else 1,
-        )
+        settings = self.settings
+        client = step_client(settings.aws_region, settings.aws_endpoint_url_s3, settings.step_budget_seconds)
         return LetterFiles(client, self.naming)
 
     def statuses_to_look_at(self, kind: str, broken: set[str]) -> tuple[set[str], set[str] | None]:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3
 READ_SECONDS = 10
 ATTEMPTS_PER_REQUEST = 2
+CONNECT_SHARE, READ_SHARE = 0.05, 0.15
+"""Of a step's budget."""
+LONGEST_CONNECT_SECONDS, LONGEST_READ_SECONDS = 3.0, 10.0
+# The pause before a second attempt can take 6 s: where the budget has no room for it, the next step is that attempt.
+LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS = 20
 MAX_SECONDS_BETWEEN_ATTEMPTS = 25
 """botocore waits at most 20 s, and 5 s more when the answer asks for it."""
 
@@ -85,6 +90,17 @@ def s3_client(
     )
     client.meta.events.register_last("before-call.s3.DeleteObjects", _add_md5)
     return client
+
+
+def step_client(region: str, endpoint_url: str | None, budget_seconds: float) -> "S3Client":
+    """A client for steps of so many seconds: a request and its second attempt fit in, and leave time to commit."""
+    return s3_client(
+        region,
+        endpoint_url,
+        connect_seconds=min(LONGEST_CONNECT_SECONDS, budget_seconds * CONNECT_SHARE),
+        read_seconds=min(LONGEST_READ_SECONDS, budget_seconds * READ_SHARE),
+        attempts_per_request=2 if budget_seconds >= LEAST_BUDGET_SECONDS_FOR_TWO_ATTEMPTS else 1,
+    )
 
 
 def _time(text: str) -> datetime:
